@@ -1,0 +1,36 @@
+import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
+import { EC2Client } from '@aws-sdk/client-ec2';
+import middy from '@middy/core';
+import { type Plan, plan } from '../core/plan.ts';
+import type { Database } from '../shared/database.ts';
+import { logger } from '../shared/logger.ts';
+import { observe } from '../shared/observe.ts';
+
+/** @see workflows/relocate.ts, state "Look" */
+export interface LookInput {
+  readonly database: Database;
+  readonly execution: string;
+  readonly attempt: number;
+  readonly source?: string;
+  /** ISO 8601 */
+  readonly noticedAt?: string;
+}
+
+const ec2 = new EC2Client({});
+
+/** What the relocation does next. @throws VolumeUnusable */
+export const handler = middy(async (input: LookInput): Promise<Plan> => {
+  const state = await observe(ec2, input.database);
+  const result = plan(
+    state,
+    {
+      execution: input.execution,
+      attempt: input.attempt,
+      ...(input.source && { sourceId: input.source }),
+      ...(input.noticedAt && { noticedAt: Date.parse(input.noticedAt) }),
+    },
+    Date.now(),
+  );
+  logger.info('plan', { execution: input.execution, ...result });
+  return result;
+}).use(injectLambdaContext(logger));

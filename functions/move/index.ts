@@ -1,0 +1,226 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
+import {
+  AssignPrivateIpAddressesCommand,
+  AttachVolumeCommand,
+  DetachVolumeCommand,
+  EC2Client,
+  TerminateInstancesCommand,
+} from '@aws-sdk/client-ec2';
+import { ListCommandInvocationsCommand, SendCommandCommand, SSMClient } from '@aws-sdk/client-ssm';
+import middy from '@middy/core';
+import {
+  type Action,
+  type Decision,
+  decide,
+  type Goal,
+  RELEASE_DELIVERY_SECONDS,
+  type ReleaseState,
+} from '../core/decide.ts';
+import { VolumeUnusable } from '../core/errors.ts';
+import { type DatabaseState, type HostState, holderOf } from '../core/state.ts';
+import type { Database } from '../shared/database.ts';
+import { requireVariable } from '../shared/environment.ts';
+import { logger } from '../shared/logger.ts';
+import { observe } from '../shared/observe.ts';
+
+/** @see workflows/relocate.ts, state "Move the volume" */
+export interface MoveInput {
+  readonly database: Database;
+  readonly execution: string;
+  readonly source?: string;
+  /** The armed replacement; absent when none has reported. */
+  readonly target?: string;
+  /** Milliseconds since the epoch. */
+  readonly deadline?: number;
+}
+
+export interface MoveResult {
+  /** `again`: not there yet, call again with the same input. */
+  readonly outcome: 'moved' | 'again' | 'replace' | 'superseded';
+  readonly reason: string;
+  /** The host that has the volume, where one has it. */
+  readonly host?: string;
+}
+
+const RELEASE_DOCUMENT = requireVariable('RELEASE_DOCUMENT');
+
+/** Between two looks. EC2 refills 20 filtered describe calls a second (EC2 API throttling); two looks take four. */
+const POLL_MS = 250;
+/** One invocation ends well before the function's timeout, so that the state machine sees what happens. */
+const WINDOW_MS = 45_000;
+
+const ec2 = new EC2Client({});
+const ssm = new SSMClient({});
+
+/**
+ * Observes, decides, acts, and looks again until the volume and the address are where they are to be. Every action can
+ * be asked for twice, so an invocation that dies at any point is followed by another with the same input.
+ *
+ * @throws VolumeUnusable when going on would be wrong
+ */
+export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
+  const goal: Goal = {
+    execution: input.execution,
+    ...(input.source && { sourceId: input.source }),
+    ...(input.target && { targetId: input.target }),
+    ...(input.deadline && { deadline: input.deadline }),
+  };
+  const started = Date.now();
+  const asked: Partial<Record<Action['kind'], number>> = {};
+  /** The host whose release command is looked at: the holder, as far as the last look knew. */
+  let watched = input.source;
+  let sent: ReleaseState | undefined;
+  let said = '';
+
+  for (;;) {
+    const [state, release] = await Promise.all([observe(ec2, input.database), releaseState(watched, input, sent)]);
+    const holder = holderOf(state);
+    if (holder && holder.id !== watched && holder.id !== input.target) {
+      watched = holder.id;
+      sent = undefined;
+      continue;
+    }
+    const { action, reason } = decide(
+      { ...state, asked, ...(release && holder?.id === watched && { release }) },
+      goal,
+      Date.now(),
+    );
+    if (reason !== said) logger.info('decision', { execution: input.execution, action: action.kind, reason });
+    said = reason;
+
+    const result = conclude({ action, reason }, state);
+    if (result) return result;
+    if ('host' in action) {
+      await act(action, input).then(() => {
+        asked[action.kind] = Date.now();
+        if (action.kind !== 'release') return;
+        sent = { status: 'waiting', sentAt: Date.now(), detail: 'sent' };
+      }, explainAway);
+    }
+    if (Date.now() - started > WINDOW_MS) return { outcome: 'again', reason };
+    await sleep(POLL_MS);
+  }
+}).use(injectLambdaContext(logger));
+
+/** What ends the loop. */
+function conclude({ action, reason }: Decision, state: DatabaseState): MoveResult | undefined {
+  const host = state.volume.attachment?.hostId;
+  switch (action.kind) {
+    case 'done':
+      return { outcome: 'moved', reason, host: action.host.id };
+    case 'replace':
+    case 'superseded':
+      return { outcome: action.kind, reason, ...(host && { host }) };
+    case 'refuse':
+      throw new VolumeUnusable(reason);
+    default:
+      return undefined;
+  }
+}
+
+async function act(action: Extract<Action, { host: HostState }>, { database, execution }: MoveInput): Promise<void> {
+  const { host } = action;
+  switch (action.kind) {
+    case 'release':
+      await ssm.send(
+        new SendCommandCommand({
+          DocumentName: RELEASE_DOCUMENT,
+          InstanceIds: [host.id],
+          Parameters: { volumeId: [database.volumeId] },
+          TimeoutSeconds: RELEASE_DELIVERY_SECONDS,
+          Comment: execution, // by which an invocation after a crash finds the command again
+        }),
+      );
+      return;
+    case 'fence':
+      logger.warn('fencing', { execution, host: host.id });
+      await ec2.send(new TerminateInstancesCommand({ InstanceIds: [host.id], SkipOsShutdown: true }));
+      return;
+    case 'detach':
+      await ec2.send(new DetachVolumeCommand({ VolumeId: database.volumeId, InstanceId: host.id }));
+      return;
+    case 'attach':
+      // The device name is EC2's bookkeeping only: an NVMe guest finds the volume by its id.
+      await ec2.send(new AttachVolumeCommand({ VolumeId: database.volumeId, InstanceId: host.id, Device: '/dev/sdf' }));
+      return;
+    case 'assign-address':
+      await ec2.send(
+        new AssignPrivateIpAddressesCommand({
+          NetworkInterfaceId: host.interfaceId,
+          PrivateIpAddresses: [database.address],
+          AllowReassignment: true,
+        }),
+      );
+      return;
+    case 'done':
+  }
+}
+
+/**
+ * Answers that only say that the world has moved on since the last look, or that AWS is busy: the next look decides.
+ * Everything else is thrown.
+ */
+const PASSING = new Set([
+  'IncorrectState',
+  'IncorrectInstanceState',
+  'VolumeInUse',
+  'InvalidAttachment.NotFound',
+  'InvalidInstanceID.NotFound',
+  'InvalidInstanceId', // Systems Manager: the agent is not there (any longer); the release times out, or the host is gone
+  'RequestLimitExceeded',
+  'ThrottlingException',
+  'InternalError',
+  'InternalServerError',
+  'Unavailable',
+  'ServiceUnavailable',
+]);
+
+function explainAway(error: Error): void {
+  if (!PASSING.has(error.name)) throw error;
+  logger.warn('asked again later', { error: error.name, detail: error.message });
+}
+
+/** How this relocation's release command on the host stands; undefined when it has sent none. */
+async function releaseState(
+  hostId: string | undefined,
+  { execution, target }: MoveInput,
+  sent: ReleaseState | undefined,
+): Promise<ReleaseState | undefined> {
+  if (!hostId || hostId === target) return undefined;
+  const { CommandInvocations } = await ssm.send(
+    new ListCommandInvocationsCommand({ InstanceId: hostId, Details: true }),
+  );
+  const ours = CommandInvocations?.filter(
+    (each) => each.Comment === execution && each.DocumentName === RELEASE_DOCUMENT,
+  );
+  const latest = ours?.sort((a, b) => (b.RequestedDateTime?.getTime() ?? 0) - (a.RequestedDateTime?.getTime() ?? 0))[0];
+  if (!latest) return sent;
+  const output = latest.CommandPlugins?.map((plugin) => plugin.Output ?? '')
+    .join('\n')
+    .trim();
+  return {
+    status: releaseStatus(latest.Status),
+    sentAt: sent?.sentAt ?? latest.RequestedDateTime?.getTime() ?? 0,
+    detail: `${latest.StatusDetails}${output ? `: ${lastLine(output)}` : ''}`,
+  };
+}
+
+/** @see docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html; what is not known has failed */
+function releaseStatus(status: string | undefined): ReleaseState['status'] {
+  switch (status) {
+    case 'Pending':
+    case 'Delayed':
+      return 'waiting';
+    case 'InProgress':
+      return 'running';
+    case 'Success':
+      return 'succeeded';
+    default:
+      return 'failed';
+  }
+}
+
+function lastLine(text: string): string {
+  return text.split('\n').at(-1) ?? '';
+}

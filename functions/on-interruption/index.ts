@@ -1,0 +1,79 @@
+import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
+import { SFNClient, StartExecutionCommand, StartSyncExecutionCommand } from '@aws-sdk/client-sfn';
+import middy from '@middy/core';
+import { MalformedInput } from '../core/errors.ts';
+import { relocationName } from '../core/names.ts';
+import { requireVariable } from '../shared/environment.ts';
+import { logger } from '../shared/logger.ts';
+import { decodeEnvelope } from './event.ts';
+import { decodeInterruptionWarning, INTERRUPTION_WARNING } from './interruption-warning.ts';
+import type { Notice } from './notice.ts';
+import { decodeRebalanceRecommendation, REBALANCE_RECOMMENDATION } from './rebalance-recommendation.ts';
+
+/** What workflows/note-notice.ts answers. */
+interface Noted {
+  /** The database whose host the instance is; null when it is none of Keeper's. */
+  readonly database: string | null;
+}
+
+const NOTE_NOTICE_ARN = requireVariable('NOTE_NOTICE_ARN');
+const RELOCATE_ARN = requireVariable('RELOCATE_ARN');
+
+const sfn = new SFNClient({});
+
+/**
+ * AWS announces that it takes a Spot host: starts its relocation. The execution's name is derived from the host, so the
+ * warning, the recommendation and their duplicates are one relocation.
+ *
+ * Without the EC2 client, which alone would double the bundle: the instance's tags are read by an Express workflow.
+ *
+ * @throws MalformedInput for what is not one of the two events
+ */
+export const handler = middy(async (event: unknown) => {
+  const notice = decode(event);
+  const { database } = await note(notice);
+  if (database === null) {
+    logger.info('not a host of Keeper', { instance: notice.instanceId, notice: notice.kind });
+    return;
+  }
+  const name = relocationName(database, notice.instanceId);
+  const outcome = await startRelocation(name, {
+    database,
+    source: notice.instanceId,
+    reason: notice.kind,
+    ...(notice.noticedAt && { noticedAt: notice.noticedAt }),
+  });
+  logger.info(outcome, { execution: name, notice: notice.kind });
+}).use(injectLambdaContext(logger));
+
+function decode(event: unknown): Notice {
+  const envelope = decodeEnvelope(event);
+  switch (envelope['detail-type']) {
+    case INTERRUPTION_WARNING:
+      return decodeInterruptionWarning(envelope);
+    case REBALANCE_RECOMMENDATION:
+      return decodeRebalanceRecommendation(envelope);
+    default:
+      throw new MalformedInput(`${envelope['detail-type']} is no Spot notice: correct the EventBridge rule`);
+  }
+}
+
+async function note(notice: Notice): Promise<Noted> {
+  const { status, output, error, cause } = await sfn.send(
+    new StartSyncExecutionCommand({ stateMachineArn: NOTE_NOTICE_ARN, input: JSON.stringify(notice) }),
+  );
+  if (status !== 'SUCCEEDED' || !output)
+    throw new Error(`the tags of ${notice.instanceId} cannot be read: ${error}: ${cause}`);
+  return JSON.parse(output);
+}
+
+async function startRelocation(name: string, input: object): Promise<'relocation started' | 'relocation known'> {
+  try {
+    await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input: JSON.stringify(input) }));
+    return 'relocation started';
+  } catch (error) {
+    // The same host, announced before: that relocation runs, or has ended and reconcile looks after the rest.
+    if (error instanceof Error && error.name === 'ExecutionAlreadyExists') return 'relocation known';
+    throw error;
+  }
+}

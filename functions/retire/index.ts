@@ -1,0 +1,39 @@
+import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
+import { DeleteTagsCommand, EC2Client, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
+import middy from '@middy/core';
+import { isAlive } from '../core/state.ts';
+import { BLANK_TAG } from '../core/tags.ts';
+import type { Database } from '../shared/database.ts';
+import { logger } from '../shared/logger.ts';
+import { observe } from '../shared/observe.ts';
+
+/** @see workflows/relocate.ts, states "Retire the source" and "Clean up" */
+export interface RetireInput {
+  readonly database: Database;
+  readonly execution: string;
+  /** The hosts that were left. */
+  readonly sources: readonly string[];
+  /** True when a host has passed verification: the volume holds a database from now on. */
+  readonly verified: boolean;
+}
+
+const ec2 = new EC2Client({});
+
+/**
+ * Terminates the hosts that were left and the replacements of this relocation that do not hold the volume. The host that
+ * holds it is never terminated here, whatever the input says; neither is one of another relocation.
+ */
+export const handler = middy(async ({ database, execution, sources, verified }: RetireInput) => {
+  const { volume, hosts } = await observe(ec2, database);
+  const retired = hosts
+    .filter((host) => sources.includes(host.id) || host.execution === execution)
+    .filter((host) => host.id !== volume.attachment?.hostId)
+    .filter((host) => isAlive(host) || host.state === 'stopped' || host.state === 'stopping')
+    .map((host) => host.id);
+  if (retired.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: retired }));
+  if (verified && volume.blank) {
+    await ec2.send(new DeleteTagsCommand({ Resources: [volume.id], Tags: [{ Key: BLANK_TAG }] }));
+  }
+  logger.info('retired', { execution, retired });
+  return { retired };
+}).use(injectLambdaContext(logger));

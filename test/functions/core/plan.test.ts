@@ -1,0 +1,73 @@
+import { describe, expect, it } from 'vitest';
+import { plan } from '../../../functions/core/plan.ts';
+import { attachedTo, databaseState, EXECUTION, host, NOW, SOURCE, source, volume } from './build.ts';
+
+const WISH = { execution: EXECUTION, sourceId: SOURCE, attempt: 1 };
+
+describe('what a relocation does next', () => {
+  it('arms a replacement until 75 s after the notice', () => {
+    expect(plan(databaseState(), { ...WISH, noticedAt: NOW - 5_000 }, NOW)).toMatchObject({
+      next: 'arm',
+      sourceId: SOURCE,
+      deadline: NOW + 70_000,
+      armSeconds: 70,
+    });
+  });
+  it('counts from the notice and not from its arrival', () => {
+    expect(plan(databaseState(), { ...WISH, noticedAt: NOW - 15_000 }, NOW).armSeconds).toBe(60);
+  });
+  it('moves without a replacement once the deadline has passed', () => {
+    expect(plan(databaseState(), { ...WISH, noticedAt: NOW - 75_000 }, NOW)).toMatchObject({
+      next: 'move',
+      sourceId: SOURCE,
+    });
+  });
+  it('learns the deadline from the host when the notice came after the recommendation that started it', () => {
+    const state = databaseState({ hosts: [source({ interruptedAt: NOW - 30_000 })] });
+    expect(plan(state, WISH, NOW)).toMatchObject({ next: 'arm', deadline: NOW + 45_000, armSeconds: 45 });
+  });
+  it('has no deadline when nothing ends the source', () => {
+    expect(plan(databaseState(), WISH, NOW)).toEqual({
+      next: 'arm',
+      reason: `${SOURCE} is to be left`,
+      sourceId: SOURCE,
+      armSeconds: 75,
+    });
+  });
+  it('gives later replacements more time', () => {
+    expect(plan(databaseState(), { ...WISH, attempt: 4 }, NOW).armSeconds).toBe(300);
+    expect(plan(databaseState(), { ...WISH, attempt: 40 }, NOW).armSeconds).toBe(600);
+  });
+  it('leaves whichever host holds the volume when no source is named', () => {
+    expect(plan(databaseState(), { execution: EXECUTION, attempt: 1 }, NOW)).toMatchObject({
+      next: 'arm',
+      sourceId: SOURCE,
+    });
+  });
+  it('arms the first host of a database that has none', () => {
+    expect(plan({ volume: volume(), hosts: [] }, { execution: EXECUTION, attempt: 1 }, NOW)).toMatchObject({
+      next: 'arm',
+      reason: 'no host holds the data volume',
+    });
+  });
+  it('arms at once when the holder is already gone', () => {
+    const state = databaseState({ hosts: [source({ state: 'terminated' })] });
+    expect(plan(state, { ...WISH, noticedAt: NOW - 130_000 }, NOW)).toMatchObject({ next: 'arm', armSeconds: 75 });
+  });
+  it('does nothing when the database has left the source', () => {
+    const state = { volume: attachedTo('i-next'), hosts: [source(), host('i-next')] };
+    expect(plan(state, WISH, NOW)).toMatchObject({
+      next: 'nothing',
+      reason: `i-next holds the database; ${SOURCE} does not`,
+    });
+  });
+  it('does nothing when the source is unknown and another host holds the volume', () => {
+    const state = { volume: attachedTo('i-next'), hosts: [host('i-next')] };
+    expect(plan(state, { ...WISH, noticedAt: NOW }, NOW).next).toBe('nothing');
+  });
+  it('watches a doomed host that may yet be given the database', () => {
+    const state = { volume: attachedTo('i-next'), hosts: [source(), host('i-next')] };
+    expect(plan(state, { ...WISH, noticedAt: NOW - 10_000 }, NOW).next).toBe('wait');
+    expect(plan(state, { ...WISH, noticedAt: NOW - 151_000 }, NOW).next).toBe('nothing');
+  });
+});
