@@ -1,0 +1,23 @@
+import type { App } from 'aws-cdk-lib';
+import { type DatabaseConfig, type KeeperConfig, regionOf } from './config.ts';
+import { DataStack } from './data-stack.ts';
+import { KeeperStack } from './keeper-stack.ts';
+
+/** The two stacks of an installation. Nothing in them looks up an account. */
+export function buildApp(app: App, config: KeeperConfig): { data: DataStack; keeper: KeeperStack } {
+  const region = regionOf(Object.values(config.databases)[0] as DatabaseConfig);
+  const account = process.env['CDK_DEFAULT_ACCOUNT'];
+  const env = { region, ...(account && { account }) };
+  const data = new DataStack(app, 'KeeperData', {
+    env,
+    config,
+    description: 'Keeper: what must outlive everything else.',
+  });
+  const keeper = new KeeperStack(app, 'Keeper', {
+    env,
+    config,
+    network: data.network,
+    description: 'Keeper: hosts, functions and workflows; all of it can be replaced.',
+  });
+  return { data, keeper };
+}

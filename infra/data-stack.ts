@@ -1,0 +1,49 @@
+import { CfnDeletionPolicy, Stack, type StackProps, Tags } from 'aws-cdk-lib';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
+import type { Construct } from 'constructs';
+import { BLANK_TAG, DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import type { DatabaseConfig, KeeperConfig } from './config.ts';
+import { Network } from './network.ts';
+
+export interface DataStackProps extends StackProps {
+  readonly config: KeeperConfig;
+}
+
+/** What must outlive everything else: the network with the databases' addresses, and the data volumes. */
+export class DataStack extends Stack {
+  readonly network: Network;
+
+  constructor(scope: Construct, id: string, { config, ...props }: DataStackProps) {
+    super(scope, id, { ...props, terminationProtection: true });
+    const databases = Object.entries(config.databases);
+    this.network = new Network(this, 'Network', { zones: [...new Set(databases.map(([, each]) => each.zone))].sort() });
+    for (const [name, database] of databases) this.#addVolume(name, database);
+  }
+
+  #addVolume(name: string, database: DatabaseConfig): void {
+    const volume = new ec2.CfnVolume(this, `Volume-${name}`, {
+      availabilityZone: database.zone,
+      size: database.volumeGiB,
+      volumeType: 'gp3',
+      encrypted: true,
+    });
+    volume.cfnOptions.deletionPolicy = CfnDeletionPolicy.RETAIN;
+    volume.cfnOptions.updateReplacePolicy = CfnDeletionPolicy.RETAIN;
+    Tags.of(volume).add('Name', `keeper ${name}`);
+    Tags.of(volume).add(DATABASE_TAG, name);
+    Tags.of(volume).add(ROLE_TAG, 'data');
+    // Removed once a database has been verified on it. A host formats a volume only when this tag says so and the device
+    // holds nothing.
+    Tags.of(volume).add(BLANK_TAG, 'true');
+
+    const parameter = new ssm.CfnParameter(this, `LiveVolume-${name}`, {
+      name: `/keeper/${name}/volume-id`,
+      type: 'String',
+      value: volume.ref,
+      description: `The live data volume of ${name}; its history is the audit trail.`,
+    });
+    parameter.cfnOptions.deletionPolicy = CfnDeletionPolicy.RETAIN;
+    parameter.cfnOptions.updateReplacePolicy = CfnDeletionPolicy.RETAIN;
+  }
+}

@@ -1,0 +1,128 @@
+import { Fn, Stack, Tags } from 'aws-cdk-lib';
+import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import { Construct } from 'constructs';
+import { DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { readCommand } from './command.ts';
+import type { DatabaseConfig } from './config.ts';
+import type { Network } from './network.ts';
+
+export interface HostTemplateProps {
+  readonly name: string;
+  readonly database: DatabaseConfig;
+  /** The floating private IPv4 address. */
+  readonly address: string;
+  readonly network: Network;
+  readonly imageId: string;
+}
+
+/** Of the root volume: the operating system and one container image. */
+const ROOT_GIB = 8;
+
+/** What every host of a database is made of. No instance is in the template: relocations launch them. */
+export class HostTemplate extends Construct {
+  readonly launchTemplateId: string;
+  readonly role: iam.Role;
+  readonly #passwordParameter: string;
+
+  constructor(scope: Construct, id: string, { name, database, address, network, imageId }: HostTemplateProps) {
+    super(scope, id);
+    const stack = Stack.of(this);
+    this.#passwordParameter = `/keeper/${name}/password`;
+    this.role = new iam.Role(this, 'Role', {
+      assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
+      description: `Hosts of the database ${name}.`,
+    });
+    const profile = new iam.CfnInstanceProfile(this, 'Profile', { roles: [this.role.roleName] });
+
+    const group = new ec2.CfnSecurityGroup(this, 'SecurityGroup', {
+      groupDescription: `Keeper: clients of ${name} reach port 5432, nothing else comes in.`,
+      vpcId: network.vpcId,
+      securityGroupIngress: (database.clients ?? [network.cidr]).map((cidrIp) => ({
+        ipProtocol: 'tcp',
+        fromPort: 5432,
+        toPort: 5432,
+        cidrIp,
+        description: 'PostgreSQL',
+      })),
+      // The image registry and Systems Manager; both have changing addresses.
+      securityGroupEgress: [
+        { ipProtocol: 'tcp', fromPort: 443, toPort: 443, cidrIp: '0.0.0.0/0', description: 'HTTPS' },
+      ],
+    });
+
+    const [shebang, ...script] = readCommand('takeover').split('\n');
+    const userData = [
+      shebang,
+      `export KEEPER_DATABASE='${name}'`,
+      `export KEEPER_REGION='${stack.region}'`,
+      `export KEEPER_ADDRESS='${address}'`,
+      `export KEEPER_IMAGE='${database.image}'`,
+      `export KEEPER_PASSWORD_PARAMETER='${this.#passwordParameter}'`,
+      ...script,
+    ].join('\n');
+    const tags = [
+      { key: 'Name', value: `keeper ${name}` },
+      { key: DATABASE_TAG, value: name },
+      { key: ROLE_TAG, value: 'host' },
+    ];
+    const template = new ec2.CfnLaunchTemplate(this, 'LaunchTemplate', {
+      launchTemplateData: {
+        imageId,
+        iamInstanceProfile: { arn: profile.attrArn },
+        instanceInitiatedShutdownBehavior: 'terminate',
+        metadataOptions: { httpTokens: 'required', httpEndpoint: 'enabled', httpPutResponseHopLimit: 1 },
+        // Spot pays for surplus credits, so AWS advises standard mode (aws.amazon.com/ec2/spot/pricing).
+        creditSpecification: { cpuCredits: 'standard' },
+        blockDeviceMappings: [
+          {
+            deviceName: '/dev/xvda',
+            ebs: { volumeSize: ROOT_GIB, volumeType: 'gp3', encrypted: true, deleteOnTermination: true },
+          },
+        ],
+        networkInterfaces: [
+          { deviceIndex: 0, associatePublicIpAddress: true, deleteOnTermination: true, groups: [group.attrGroupId] },
+        ],
+        tagSpecifications: ['instance', 'volume', 'network-interface', 'spot-instances-request'].map(
+          (resourceType) => ({ resourceType, tags }),
+        ),
+        userData: Fn.base64(userData),
+      },
+      tagSpecifications: [{ resourceType: 'launch-template', tags }],
+    });
+    this.launchTemplateId = template.ref;
+    Tags.of(this).add(DATABASE_TAG, name);
+  }
+
+  /**
+   * What a host may do: register with Systems Manager, report its task, and keep its password. Its own policy, because
+   * the role has to exist before the workflows that it reports to.
+   */
+  mayReport(): iam.Policy {
+    const stack = Stack.of(this);
+    return new iam.Policy(this, 'report', {
+      roles: [this.role],
+      statements: [
+        // These actions know no resources. @see docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html
+        new iam.PolicyStatement({ actions: ['states:SendTaskSuccess', 'states:SendTaskFailure'], resources: ['*'] }),
+        // docs.aws.amazon.com/systems-manager/latest/userguide/ssm-agent-technical-details.html: the agent's own calls
+        new iam.PolicyStatement({
+          actions: [
+            'ssm:UpdateInstanceInformation',
+            'ssmmessages:CreateControlChannel',
+            'ssmmessages:CreateDataChannel',
+            'ssmmessages:OpenControlChannel',
+            'ssmmessages:OpenDataChannel',
+          ],
+          resources: ['*'],
+        }),
+        new iam.PolicyStatement({
+          actions: ['ssm:GetParameter', 'ssm:PutParameter'],
+          resources: [
+            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: this.#passwordParameter.slice(1) }),
+          ],
+        }),
+      ],
+    });
+  }
+}

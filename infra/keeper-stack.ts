@@ -1,0 +1,223 @@
+import { CfnParameter, Duration, Stack, type StackProps } from 'aws-cdk-lib';
+import * as events from 'aws-cdk-lib/aws-events';
+import * as targets from 'aws-cdk-lib/aws-events-targets';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as sns from 'aws-cdk-lib/aws-sns';
+import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
+import * as sqs from 'aws-cdk-lib/aws-sqs';
+import type { Construct } from 'constructs';
+import { RELEASE_EXECUTION_SECONDS } from '../functions/core/decide.ts';
+import type { Database } from '../functions/shared/database.ts';
+import { NoteNotice } from '../workflows/note-notice.ts';
+import { CHECKPOINT_SECONDS, Relocate, VERIFY_SECONDS } from '../workflows/relocate.ts';
+import { may } from './capabilities.ts';
+import { Command, VOLUME_ID } from './command.ts';
+import type { KeeperConfig } from './config.ts';
+import { HostTemplate } from './host-template.ts';
+import { KeeperFunction } from './keeper-function.ts';
+import type { Network } from './network.ts';
+
+export interface KeeperStackProps extends StackProps {
+  readonly config: KeeperConfig;
+  readonly network: Network;
+}
+
+/** Everything that can be replaced: what hosts are made of, the functions, the workflows and what starts them. */
+export class KeeperStack extends Stack {
+  constructor(scope: Construct, id: string, { config, network, ...props }: KeeperStackProps) {
+    super(scope, id, props);
+    const names = Object.keys(config.databases);
+
+    const topic = new sns.Topic(this, 'People', { displayName: 'Keeper', enforceSSL: true });
+    for (const address of config.notify) topic.addSubscription(new subscriptions.EmailSubscription(address));
+    const undelivered = new sqs.Queue(this, 'Undelivered', { enforceSSL: true, retentionPeriod: Duration.days(14) });
+
+    const image = new CfnParameter(this, 'HostImage', {
+      type: 'AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>',
+      default: '/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64',
+      description: 'Amazon Linux 2023 for ARM; the newest one at each deployment.',
+    });
+    const databases: Record<string, Omit<Database, 'name' | 'volumeId'>> = {};
+    const templates: HostTemplate[] = [];
+    const used = new Map<string, number>();
+    for (const [name, database] of Object.entries(config.databases)) {
+      const { subnetId, reserved } = network.subnetOf(database.zone);
+      const index = used.get(database.zone) ?? 0;
+      used.set(database.zone, index + 1);
+      const address = reserved[index];
+      if (!address)
+        throw new Error(
+          `databases: ${reserved.length} databases fit into a zone, ${database.zone} has more; put ${name} into another`,
+        );
+      const template = new HostTemplate(this, `Host-${name}`, {
+        name,
+        database,
+        address,
+        network,
+        imageId: image.valueAsString,
+      });
+      templates.push(template);
+      databases[name] = {
+        address,
+        launchTemplateId: template.launchTemplateId,
+        subnetId,
+        instanceTypes: database.instanceTypes,
+      };
+    }
+
+    const commands = {
+      checkpoint: new Command(this, 'checkpoint', {
+        description: 'Keeper: write dirty buffers to disk while the database serves.',
+        parameters: { seconds: { description: 'Time after which it gives up', allowedPattern: '^[1-9][0-9]{0,2}$' } },
+        timeoutSeconds: CHECKPOINT_SECONDS + 5,
+      }),
+      release: new Command(this, 'release', {
+        description: 'Keeper: stop the database cleanly and let go of its volume.',
+        parameters: { volumeId: VOLUME_ID },
+        timeoutSeconds: RELEASE_EXECUTION_SECONDS,
+      }),
+      verify: new Command(this, 'verify', {
+        description: 'Keeper: prove with a real write that this host serves the database.',
+        parameters: {
+          volumeId: VOLUME_ID,
+          marker: { description: 'What is written', allowedPattern: '^[A-Za-z0-9_.:-]{1,100}$' },
+        },
+        timeoutSeconds: VERIFY_SECONDS,
+      }),
+    };
+    const can = may(this, names, { hostRoles: templates.map((each) => each.role), release: commands.release });
+
+    const functions = {
+      look: new KeeperFunction(this, 'look', {
+        description: 'Keeper: what a relocation does next.',
+        timeout: Duration.seconds(25),
+        may: { 'read-hosts': can.readHosts },
+      }),
+      launch: new KeeperFunction(this, 'launch', {
+        description: 'Keeper: launches a replacement that reports when it is armed.',
+        timeout: Duration.seconds(60),
+        may: { 'read-hosts': can.readHosts, 'launch-hosts': can.launchHosts, 'terminate-hosts': can.terminateHosts },
+      }),
+      move: new KeeperFunction(this, 'move', {
+        description: 'Keeper: brings volume and address to the armed host.',
+        timeout: Duration.seconds(65),
+        environment: { RELEASE_DOCUMENT: commands.release.documentName },
+        may: {
+          'read-hosts': can.readHosts,
+          'move-volumes': can.moveVolumes,
+          'move-addresses': can.moveAddresses,
+          'terminate-hosts': can.terminateHosts,
+          'release-hosts': can.releaseHosts,
+        },
+      }),
+      retire: new KeeperFunction(this, 'retire', {
+        description: 'Keeper: terminates the hosts that were left.',
+        timeout: Duration.seconds(35),
+        may: {
+          'read-hosts': can.readHosts,
+          'terminate-hosts': can.terminateHosts,
+          'remove-blank-mark': can.removeBlankMark,
+        },
+      }),
+    };
+    const relocate = new Relocate(this, 'Relocate', {
+      databases,
+      functions: {
+        look: functions.look.lambda,
+        launch: functions.launch.lambda,
+        move: functions.move.lambda,
+        retire: functions.retire.lambda,
+      },
+      commands,
+      topic,
+    });
+    const noteNotice = new NoteNotice(this, 'NoteNotice', { databases: names });
+    const { stateMachineArn } = relocate.stateMachine;
+    const startRelocations = [
+      new iam.PolicyStatement({ actions: ['states:StartExecution'], resources: [stateMachineArn] }),
+    ];
+
+    const onInterruption = new KeeperFunction(this, 'on-interruption', {
+      description: 'Keeper: AWS announces that it takes a Spot host.',
+      timeout: Duration.seconds(30),
+      environment: { RELOCATE_ARN: stateMachineArn, NOTE_NOTICE_ARN: noteNotice.stateMachine.stateMachineArn },
+      may: {
+        'note-notices': [
+          new iam.PolicyStatement({
+            actions: ['states:StartSyncExecution'],
+            resources: [noteNotice.stateMachine.stateMachineArn],
+          }),
+        ],
+        'start-relocations': startRelocations,
+      },
+    });
+    const reconcile = new KeeperFunction(this, 'reconcile', {
+      description: 'Keeper: once a minute, starts what nothing else has started.',
+      timeout: Duration.seconds(50),
+      environment: {
+        RELOCATE_ARN: stateMachineArn,
+        DATABASES: JSON.stringify(
+          Object.fromEntries(names.map((name) => [name, { address: databases[name]?.address }])),
+        ),
+      },
+      may: {
+        'read-hosts': can.readHosts,
+        'read-volume-ids': can.readVolumeIds,
+        'see-relocations': [
+          new iam.PolicyStatement({ actions: ['states:ListExecutions'], resources: [stateMachineArn] }),
+        ],
+        'start-relocations': startRelocations,
+      },
+    });
+
+    const rule = (id: string, props: events.RuleProps, target: KeeperFunction) => {
+      const made = new events.Rule(this, id, props);
+      made.addTarget(
+        new targets.LambdaFunction(target.lambda, {
+          deadLetterQueue: undelivered,
+          retryAttempts: 8,
+          maxEventAge: Duration.minutes(15),
+        }),
+      );
+      return made;
+    };
+    rule(
+      'SpotNotice',
+      {
+        description: 'Keeper: AWS announces that it takes a Spot Instance, or that it is likely to.',
+        eventPattern: {
+          source: ['aws.ec2'],
+          detailType: ['EC2 Spot Instance Interruption Warning', 'EC2 Instance Rebalance Recommendation'],
+        },
+      },
+      onInterruption,
+    );
+    const everyMinute = rule(
+      'EveryMinute',
+      { description: 'Keeper: reconcile.', schedule: events.Schedule.rate(Duration.minutes(1)) },
+      reconcile,
+    );
+    new events.Rule(this, 'RelocationFailed', {
+      description: 'Keeper: tells people of relocations that ended otherwise than well.',
+      eventPattern: {
+        source: ['aws.states'],
+        detailType: ['Step Functions Execution Status Change'],
+        detail: { stateMachineArn: [stateMachineArn], status: ['TIMED_OUT', 'ABORTED'] },
+      },
+      targets: [
+        new targets.SnsTopic(topic, {
+          deadLetterQueue: undelivered,
+          message: events.RuleTargetInput.fromText(
+            `The relocation ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper starts another one within a minute.`,
+          ),
+        }),
+      ],
+    });
+
+    for (const template of templates) {
+      const policy = template.mayReport();
+      // No host before it may report and register.
+      everyMinute.node.addDependency(policy);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+import { Duration, Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
+import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
+import { Construct } from 'constructs';
+import { DATABASE_TAG, INTERRUPTED_AT_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { jsonata } from './jsonata.ts';
+
+/**
+ * Whose host is it that AWS announces to take, and a note of it on the host: a relocation that is already on its way reads
+ * the deadline there. Express and synchronous; called by functions/on-interruption, which has no EC2 client.
+ *
+ * Input: a Notice. Output: `{ "database": name | null }`.
+ */
+export class NoteNotice extends Construct {
+  readonly stateMachine: sfn.StateMachine;
+
+  constructor(scope: Construct, id: string, props: { readonly databases: readonly string[] }) {
+    super(scope, id);
+    const result = tasks.CallAwsService.jsonata(this, 'Read its tags', {
+      service: 'ec2',
+      action: 'describeInstances',
+      // A filter: an instance that no longer exists is an empty answer instead of an error.
+      parameters: { Filters: [{ Name: 'instance-id', Values: [jsonata('$states.input.instanceId')] }] },
+      iamResources: ['*'],
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(20)),
+      assign: {
+        notice: jsonata('$states.input'),
+        tags: jsonata('$merge([{}, $states.result.Reservations.Instances.Tags.{ Key: Value }])'),
+      },
+    });
+    const foreign = sfn.Succeed.jsonata(this, "Not one of Keeper's hosts", { outputs: { database: null } });
+    const noted = sfn.Succeed.jsonata(this, 'A host of Keeper', {
+      outputs: { database: jsonata(`$lookup($tags, '${DATABASE_TAG}')`) },
+    });
+    const note = tasks.CallAwsService.jsonata(this, 'Note the time on the host', {
+      service: 'ec2',
+      action: 'createTags',
+      parameters: {
+        Resources: [jsonata('$notice.instanceId')],
+        Tags: [{ Key: INTERRUPTED_AT_TAG, Value: jsonata('$notice.noticedAt') }],
+      },
+      iamResources: ['*'],
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(20)),
+    });
+    const names = JSON.stringify(props.databases).replaceAll('"', "'");
+    const ours = `$lookup($tags, '${ROLE_TAG}') = 'host' and $lookup($tags, '${DATABASE_TAG}') in ${names}`;
+    for (const task of [result, note]) {
+      task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 3, backoffRate: 2 });
+    }
+    result.next(
+      sfn.Choice.jsonata(this, 'Ours?')
+        .when(sfn.Condition.jsonata(jsonata(`${ours} and $exists($notice.noticedAt)`)), note)
+        .when(sfn.Condition.jsonata(jsonata(ours)), noted)
+        .otherwise(foreign),
+    );
+    note.next(noted);
+
+    const role = new iam.Role(this, 'Role', { assumedBy: new iam.ServicePrincipal('states.amazonaws.com') });
+    const policies = [
+      new iam.Policy(this, 'read-hosts', {
+        roles: [role],
+        statements: [new iam.PolicyStatement({ actions: ['ec2:DescribeInstances'], resources: ['*'] })],
+      }),
+      new iam.Policy(this, 'note-on-hosts', {
+        roles: [role],
+        statements: [
+          new iam.PolicyStatement({
+            actions: ['ec2:CreateTags'],
+            resources: [Stack.of(this).formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' })],
+            conditions: {
+              StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: props.databases },
+              'ForAllValues:StringEquals': { 'aws:TagKeys': [INTERRUPTED_AT_TAG] },
+            },
+          }),
+        ],
+      }),
+    ];
+    this.stateMachine = new sfn.StateMachine(this, 'StateMachine', {
+      stateMachineType: sfn.StateMachineType.EXPRESS,
+      queryLanguage: sfn.QueryLanguage.JSONATA,
+      definitionBody: sfn.DefinitionBody.fromChainable(result),
+      role: role.withoutPolicyUpdates(),
+      timeout: Duration.minutes(1),
+    });
+    this.stateMachine.node.addDependency(...policies);
+  }
+}

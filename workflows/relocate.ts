@@ -1,0 +1,485 @@
+import { Duration, Stack } from 'aws-cdk-lib';
+import * as iam from 'aws-cdk-lib/aws-iam';
+import type * as lambda from 'aws-cdk-lib/aws-lambda';
+import type * as sns from 'aws-cdk-lib/aws-sns';
+import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
+import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
+import { Construct } from 'constructs';
+import { DATABASE_TAG } from '../functions/core/tags.ts';
+import type { Database } from '../functions/shared/database.ts';
+import { jsonata } from './jsonata.ts';
+import { runCommand } from './run-command.ts';
+
+/** A document of Systems Manager, by name and ARN. */
+export interface CommandDocument {
+  readonly documentName: string;
+  readonly arn: string;
+}
+
+export interface RelocateProps {
+  /** What the functions have to know of each database; the volume is read when a relocation starts. */
+  readonly databases: Readonly<Record<string, Omit<Database, 'name' | 'volumeId'>>>;
+  readonly functions: Readonly<Record<'look' | 'launch' | 'move' | 'retire', lambda.IFunction>>;
+  readonly commands: Readonly<Record<'checkpoint' | 'verify', CommandDocument>>;
+  /** Where people are told. */
+  readonly topic: sns.ITopic;
+}
+
+/** How long the checkpoint may write; longer than the arming takes would only delay the move. */
+export const CHECKPOINT_SECONDS = 20;
+export const VERIFY_SECONDS = 40;
+
+/** Replacements that may fail for another reason than capacity before a person is needed. */
+const MOST_FAILED_HOSTS = 5;
+/** Verifications five seconds apart: ten minutes, for an agent that comes late and a long crash recovery. */
+const MOST_VERIFICATIONS = 120;
+/** People are told of missing capacity at once, and then every tenth time: about every three minutes. */
+const TELL_EVERY = 10;
+
+/** What a function throws when trying again is of no use. @see functions/core/errors.ts */
+const PERMANENT_ERRORS = ['VolumeUnusable', 'MalformedInput', 'UnauthorizedOperation', 'AccessDeniedException'];
+
+/**
+ * Brings a database's volume and address from one host to another.
+ *
+ * Input: `{ "database": name, "source"?: instance id, "reason"?: text, "noticedAt"?: ISO 8601 }`. Without a source it is
+ * the host that holds the volume; when none does (the first boot, a lost host) the database comes up on a new one.
+ *
+ *   Look ─ arm ──► Prepare (arm a replacement ∥ checkpoint) ──► Move the volume ──► Verify ──► Retire the source ──► Publish
+ *     ▲   └ move (the deadline has passed) ───────────────────────▲   │               │
+ *     └──────────── not armed, target lost, not verified ─────────────┴───────────────┘
+ *
+ * Every way out is honest: Relocated, Nothing to do (with the reason), or a failure that tells people. A relocation that
+ * has stopped the source goes on until a host serves or the machine's timeout ends it, and then reconcile starts the next.
+ */
+export class Relocate extends Construct {
+  readonly stateMachine: sfn.StateMachine;
+  readonly #props: RelocateProps;
+  #cleanUp: sfn.State | undefined;
+
+  constructor(scope: Construct, id: string, props: RelocateProps) {
+    super(scope, id);
+    this.#props = props;
+    const role = new iam.Role(this, 'Role', { assumedBy: new iam.ServicePrincipal('states.amazonaws.com') });
+    const policies = this.#policies(role);
+    this.stateMachine = new sfn.StateMachine(this, 'StateMachine', {
+      stateMachineName: `${Stack.of(this).stackName.toLowerCase()}-relocate`,
+      queryLanguage: sfn.QueryLanguage.JSONATA,
+      definitionBody: sfn.DefinitionBody.fromChainable(this.#definition()),
+      role: role.withoutPolicyUpdates(),
+      timeout: Duration.hours(6),
+    });
+    this.stateMachine.node.addDependency(...policies);
+  }
+
+  #definition(): sfn.IChainable {
+    const read = sfn.Pass.jsonata(this, 'Read the configuration', {
+      assign: {
+        request: jsonata('$states.input'),
+        configured: this.#props.databases,
+        execution: jsonata('$states.context.Execution.Name'),
+        attempt: 1,
+        failedHosts: 0,
+        verifications: 0,
+        sources: [],
+        armed: jsonata("''"),
+        told: 0,
+      },
+    });
+    const unknown = this.#fail(
+      'Unknown database',
+      'UnknownDatabase',
+      "'there is no database of this name; configured are: ' & $join($keys($configured), ', ')",
+    );
+    const findVolume = this.#guarded(
+      tasks.CallAwsService.jsonata(this, 'Find the data volume', {
+        service: 'ssm',
+        action: 'getParameter',
+        parameters: { Name: jsonata("'/keeper/' & $request.database & '/volume-id'") },
+        iamResources: ['*'],
+        taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+        assign: {
+          database: jsonata(
+            "$merge([$lookup($configured, $request.database), { 'name': $request.database, 'volumeId': $states.result.Parameter.Value }])",
+          ),
+          source: jsonata("$exists($request.source) ? $request.source : ''"),
+        },
+      }),
+    );
+    const look = this.#look();
+    read.next(
+      sfn.Choice.jsonata(this, 'Known database?')
+        .when(sfn.Condition.jsonata(jsonata('$exists($lookup($configured, $request.database))')), findVolume)
+        .otherwise(unknown),
+    );
+    findVolume.next(look);
+    return read;
+  }
+
+  #look(): sfn.State {
+    const look = this.#invoke('Look', 'look', 30, {
+      payload: {
+        database: jsonata('$database'),
+        execution: jsonata('$execution'),
+        attempt: jsonata('$attempt'),
+        source: jsonata('$source'),
+        noticedAt: jsonata("$exists($request.noticedAt) ? $request.noticedAt : ''"),
+      },
+      assign: {
+        plan: jsonata('$states.result.Payload'),
+        source: jsonata('$exists($states.result.Payload.sourceId) ? $states.result.Payload.sourceId : $source'),
+        sources: jsonata('[$distinct($append($sources, $states.result.Payload.sourceId))]'),
+        deadline: jsonata('$exists($states.result.Payload.deadline) ? $states.result.Payload.deadline : 0'),
+        armed: jsonata("''"),
+      },
+    });
+    const wait = sfn.Wait.jsonata(this, 'Wait a moment', { time: sfn.WaitTime.duration(Duration.seconds(5)) });
+    wait.next(look);
+    const nothing = sfn.Succeed.jsonata(this, 'Nothing to do', {
+      outputs: { database: jsonata('$database.name'), outcome: 'nothing to do', reason: jsonata('$plan.reason') },
+    });
+    const move = this.#move(look);
+    look.next(
+      sfn.Choice.jsonata(this, 'What next?')
+        .when(sfn.Condition.jsonata(jsonata("$plan.next = 'arm'")), this.#prepare(look, move))
+        .when(sfn.Condition.jsonata(jsonata("$plan.next = 'move'")), move)
+        .when(sfn.Condition.jsonata(jsonata("$plan.next = 'wait'")), wait)
+        .otherwise(nothing),
+    );
+    return look;
+  }
+
+  /** Arms a replacement, and meanwhile lets the source write what the stop would have to. */
+  #prepare(look: sfn.State, move: sfn.State): sfn.State {
+    const notArmed = sfn.Pass.jsonata(this, 'Not armed', {
+      outputs: { error: jsonata('$states.input.Error'), cause: jsonata('$substring($states.input.Cause, 0, 1000)') },
+    });
+    const arm = tasks.LambdaInvoke.jsonata(this, 'Arm a replacement', {
+      lambdaFunction: this.#props.functions.launch,
+      integrationPattern: sfn.IntegrationPattern.WAIT_FOR_TASK_TOKEN,
+      payload: sfn.TaskInput.fromObject({
+        database: jsonata('$database'),
+        execution: jsonata('$execution'),
+        attempt: jsonata('$attempt'),
+        taskToken: jsonata('$states.context.Task.Token'),
+      }),
+      // The host answers, not the function: there is one attempt a token, and the next one is a new state entry.
+      retryOnServiceExceptions: false,
+      taskTimeout: sfn.Timeout.jsonata(jsonata('$plan.armSeconds')),
+      outputs: { host: jsonata('$states.result.instanceId') },
+    });
+    arm.addCatch(notArmed, { errors: ['States.ALL'], outputs: jsonata('$states.errorOutput') });
+
+    const done = sfn.Pass.jsonata(this, 'Checkpointed', { outputs: { checkpoint: 'done' } });
+    const skipped = sfn.Pass.jsonata(this, 'No checkpoint', { outputs: { checkpoint: 'not needed' } });
+    const failed = sfn.Pass.jsonata(this, 'Checkpoint failed', {
+      outputs: { checkpoint: jsonata("$command.status & ': ' & $command.detail") },
+    });
+    const checkpoint = runCommand(this, 'Checkpoint', {
+      documentName: this.#props.commands.checkpoint.documentName,
+      hostId: '$source',
+      parameters: { seconds: `'${CHECKPOINT_SECONDS}'` },
+      comment: '$execution',
+      executionSeconds: CHECKPOINT_SECONDS + 5,
+      onSuccess: done,
+      onFailure: failed,
+    });
+    const prepare = sfn.Parallel.jsonata(this, 'Prepare', {
+      assign: {
+        armed: jsonata("$exists($states.result[0].host) ? $states.result[0].host : ''"),
+        notArmed: jsonata('$exists($states.result[0].error) ? $states.result[0] : {}'),
+        checkpoint: jsonata('$states.result[1].checkpoint'),
+      },
+    });
+    prepare.branch(
+      arm,
+      sfn.Choice.jsonata(this, 'A source to checkpoint?')
+        .when(sfn.Condition.jsonata(jsonata('$attempt = 1 and $exists($plan.sourceId)')), checkpoint)
+        .otherwise(skipped),
+    );
+    this.#catchAll(prepare);
+
+    const next = sfn.Pass.jsonata(this, 'Next attempt', {
+      assign: {
+        attempt: jsonata('$attempt + 1'),
+        failedHosts: jsonata("$notArmed.error = 'NoCapacity' ? $failedHosts : $failedHosts + 1"),
+      },
+    });
+    const wait = sfn.Wait.jsonata(this, 'Wait for capacity', { time: sfn.WaitTime.duration(Duration.seconds(10)) });
+    wait.next(next);
+    next.next(look);
+    const again = sfn.Choice.jsonata(this, 'Capacity?')
+      .when(sfn.Condition.jsonata(jsonata("$notArmed.error = 'NoCapacity'")), wait)
+      .when(sfn.Condition.jsonata(jsonata(`$failedHosts < ${MOST_FAILED_HOSTS}`)), next)
+      .otherwise(
+        this.#giveUp('No host could be armed', {
+          Error: 'CannotArm',
+          Cause: jsonata(
+            `'${MOST_FAILED_HOSTS} replacements failed; the last: ' & $notArmed.error & ': ' & $notArmed.cause`,
+          ),
+        }),
+      );
+    const tell = this.#tell('Tell people that nothing is armed', {
+      subject: "'Keeper: no replacement for ' & $database.name & ' yet'",
+      message:
+        "'The database ' & $database.name & ' needs another host, and attempt ' & $attempt & ' brought none: ' & $notArmed.error & ': ' & $notArmed.cause & '\\n\\nKeeper keeps trying. ' & ($source = '' ? 'No host serves meanwhile.' : $source & ' serves as long as AWS leaves it; it is stopped cleanly before that.')",
+      next: again,
+    });
+    prepare.next(
+      sfn.Choice.jsonata(this, 'Armed?')
+        .when(sfn.Condition.jsonata(jsonata("$armed != ''")), move)
+        .when(sfn.Condition.jsonata(jsonata(`$attempt % ${TELL_EVERY} = 1`)), tell)
+        .otherwise(again),
+    );
+    return prepare;
+  }
+
+  #move(look: sfn.State): sfn.State {
+    const move = this.#invoke('Move the volume', 'move', 70, {
+      payload: {
+        database: jsonata('$database'),
+        execution: jsonata('$execution'),
+        source: jsonata('$source'),
+        target: jsonata('$armed'),
+        deadline: jsonata('$deadline'),
+      },
+      assign: { moved: jsonata('$states.result.Payload') },
+    });
+    const replace = sfn.Pass.jsonata(this, 'Another replacement', {
+      assign: { attempt: jsonata('$attempt + 1'), notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') } },
+    });
+    replace.next(look);
+    const superseded = this.#retire('Retire what nobody waits for', { sources: [], verified: false });
+    superseded.next(
+      sfn.Succeed.jsonata(this, 'Superseded', {
+        outputs: { database: jsonata('$database.name'), outcome: 'superseded', reason: jsonata('$moved.reason') },
+      }),
+    );
+    move.next(
+      sfn.Choice.jsonata(this, 'Moved?')
+        .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'moved'")), this.#verify(look, move))
+        .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'again'")), move)
+        .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'replace'")), replace)
+        .otherwise(superseded),
+    );
+    return move;
+  }
+
+  #verify(look: sfn.State, move: sfn.State): sfn.State {
+    // Back to Move, not to Verify: the host may be gone meanwhile, and Move sees that.
+    const wait = sfn.Wait.jsonata(this, 'Wait before verifying again', {
+      time: sfn.WaitTime.duration(Duration.seconds(5)),
+    });
+    wait.next(move);
+    const leave = sfn.Pass.jsonata(this, 'Leave this host', {
+      assign: {
+        source: jsonata('$moved.host'),
+        attempt: jsonata('$attempt + 1'),
+        failedHosts: jsonata('$failedHosts + 1'),
+        verifications: 0,
+      },
+    });
+    leave.next(look);
+    const failed = sfn.Choice.jsonata(this, 'Verify again?')
+      // The takeover itself has said that it failed: waiting does not mend it.
+      .when(
+        sfn.Condition.jsonata(
+          jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS} and $contains($command.detail, 'the takeover says')`),
+        ),
+        leave,
+      )
+      .when(
+        sfn.Condition.jsonata(
+          jsonata(`$verifications < ${MOST_VERIFICATIONS} and $not($contains($command.detail, 'the takeover says'))`),
+        ),
+        wait,
+      )
+      .when(sfn.Condition.jsonata(jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS}`)), leave)
+      .otherwise(
+        this.#giveUp('The database does not serve', {
+          Error: 'VerificationFailed',
+          Cause: jsonata(
+            "$moved.host & ' has the volume and does not serve: ' & $command.status & ': ' & $command.detail",
+          ),
+        }),
+      );
+    const count = sfn.Pass.jsonata(this, 'Count the verification', {
+      assign: { verifications: jsonata('$verifications + 1') },
+    });
+    count.next(
+      runCommand(this, 'Verify', {
+        documentName: this.#props.commands.verify.documentName,
+        hostId: '$moved.host',
+        parameters: { volumeId: '$database.volumeId', marker: "$execution & '.' & $attempt & '.' & $verifications" },
+        comment: '$execution',
+        executionSeconds: VERIFY_SECONDS,
+        onSuccess: this.#finish(),
+        onFailure: failed,
+      }),
+    );
+    return count;
+  }
+
+  #finish(): sfn.State {
+    const retire = this.#retire('Retire the source', { sources: jsonata('$sources'), verified: true });
+    const result = {
+      database: jsonata('$database.name'),
+      outcome: 'relocated',
+      reason: jsonata("$exists($request.reason) ? $request.reason : 'asked for'"),
+      from: jsonata('$sources'),
+      to: jsonata('$moved.host'),
+      attempts: jsonata('$attempt'),
+      checkpoint: jsonata('$checkpoint'),
+      takeover: jsonata("$parse($filter($split($command.stdout, '\n'), function($line) { $trim($line) != '' })[-1])"),
+    };
+    const relocated = sfn.Succeed.jsonata(this, 'Relocated', { outputs: jsonata('$result') });
+    const publish = this.#tell('Publish', {
+      subject: "'Keeper: ' & $database.name & ' is on ' & $moved.host",
+      message: '$string($result, true)',
+      next: relocated,
+    });
+    const summarise = sfn.Pass.jsonata(this, 'Summarise', { assign: { result } });
+    retire.next(summarise);
+    summarise.next(publish);
+    return retire;
+  }
+
+  #retire(id: string, input: { sources: string | string[]; verified: boolean }): tasks.LambdaInvoke {
+    return this.#invoke(id, 'retire', 40, {
+      payload: { database: jsonata('$database'), execution: jsonata('$execution'), ...input },
+    });
+  }
+
+  /** Ends in failure after putting things back: replacements that do not hold the volume go, people are told. */
+  #failed(): sfn.State {
+    if (this.#cleanUp) return this.#cleanUp;
+    const fail = sfn.Fail.jsonata(this, 'Failed', {
+      error: jsonata('$failure.Error'),
+      cause: jsonata('$failure.Cause'),
+    });
+    const tell = this.#tell('Tell people that it failed', {
+      subject: "'Keeper: the relocation of ' & $request.database & ' failed'",
+      message:
+        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper starts another relocation within a minute; if this mail comes again, somebody has to look.'",
+      next: fail,
+    });
+    const cleanUp = tasks.LambdaInvoke.jsonata(this, 'Clean up', {
+      lambdaFunction: this.#props.functions.retire,
+      payload: sfn.TaskInput.fromObject({
+        database: jsonata('$database'),
+        execution: jsonata('$execution'),
+        sources: [],
+        verified: false,
+      }),
+      retryOnServiceExceptions: false,
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(40)),
+    });
+    cleanUp.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(2), maxAttempts: 5, backoffRate: 2 });
+    cleanUp.addCatch(tell, { errors: ['States.ALL'] });
+    cleanUp.next(tell);
+    this.#cleanUp = cleanUp;
+    return cleanUp;
+  }
+
+  #giveUp(id: string, failure: { Error: string; Cause: string }): sfn.State {
+    const state = sfn.Pass.jsonata(this, id, { assign: { failure } });
+    state.next(this.#failed());
+    return state;
+  }
+
+  #fail(id: string, error: string, cause: string): sfn.State {
+    return sfn.Fail.jsonata(this, id, { error, cause: jsonata(cause) });
+  }
+
+  /** A message to people. That it cannot be sent must not keep a database down. */
+  #tell(id: string, { subject, message, next }: { subject: string; message: string; next: sfn.State }): sfn.State {
+    const task = tasks.CallAwsService.jsonata(this, id, {
+      service: 'sns',
+      action: 'publish',
+      parameters: {
+        TopicArn: this.#props.topic.topicArn,
+        // docs.aws.amazon.com/sns/latest/api/API_Publish.html: fewer than 100 characters
+        Subject: jsonata(`$substring(${subject}, 0, 99)`),
+        Message: jsonata(message),
+      },
+      iamResources: ['*'],
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+    });
+    task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 3, backoffRate: 2 });
+    task.addCatch(next, { errors: ['States.ALL'] });
+    task.next(next);
+    return task;
+  }
+
+  /** A function of which every call is idempotent, so that whatever interrupts it is followed by another try. */
+  #invoke(
+    id: string,
+    name: keyof RelocateProps['functions'],
+    timeoutSeconds: number,
+    props: { payload: Record<string, unknown>; assign?: Record<string, unknown> },
+  ): tasks.LambdaInvoke {
+    const task = tasks.LambdaInvoke.jsonata(this, id, {
+      lambdaFunction: this.#props.functions[name],
+      payload: sfn.TaskInput.fromObject(props.payload),
+      retryOnServiceExceptions: false,
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(timeoutSeconds)),
+      ...(props.assign && { assign: props.assign }),
+    });
+    task.addRetry({ errors: PERMANENT_ERRORS, maxAttempts: 0 });
+    task.addRetry({
+      errors: ['States.ALL'],
+      interval: Duration.seconds(1),
+      backoffRate: 1.5,
+      maxDelay: Duration.seconds(10),
+      maxAttempts: 30,
+    });
+    return this.#catchAll(task);
+  }
+
+  #guarded(task: tasks.CallAwsService): tasks.CallAwsService {
+    task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 5, backoffRate: 2 });
+    return this.#catchAll(task);
+  }
+
+  #catchAll<T extends { addCatch(handler: sfn.IChainable, props: sfn.CatchProps): unknown }>(state: T): T {
+    state.addCatch(this.#failed(), { errors: ['States.ALL'], assign: { failure: jsonata('$states.errorOutput') } });
+    return state;
+  }
+
+  #policies(role: iam.IRole): iam.Policy[] {
+    const { functions, commands, topic, databases } = this.#props;
+    const stack = Stack.of(this);
+    const statements: Record<string, iam.PolicyStatement[]> = {
+      'invoke-functions': [
+        new iam.PolicyStatement({
+          actions: ['lambda:InvokeFunction'],
+          resources: Object.values(functions).map((f) => f.functionArn),
+        }),
+      ],
+      'find-the-volume': [
+        new iam.PolicyStatement({
+          actions: ['ssm:GetParameter'],
+          resources: Object.keys(databases).map((name) =>
+            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/volume-id` }),
+          ),
+        }),
+      ],
+      'run-commands': [
+        new iam.PolicyStatement({
+          actions: ['ssm:SendCommand'],
+          resources: Object.values(commands).map((each) => each.arn),
+        }),
+        new iam.PolicyStatement({
+          actions: ['ssm:SendCommand'],
+          resources: [stack.formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' })],
+          conditions: { StringEquals: { [`ssm:resourceTag/${DATABASE_TAG}`]: Object.keys(databases) } },
+        }),
+        new iam.PolicyStatement({ actions: ['ssm:GetCommandInvocation'], resources: ['*'] }),
+      ],
+      'tell-people': [new iam.PolicyStatement({ actions: ['sns:Publish'], resources: [topic.topicArn] })],
+    };
+    return Object.entries(statements).map(
+      ([name, list]) => new iam.Policy(this, name, { roles: [role], statements: list }),
+    );
+  }
+}

@@ -1,0 +1,94 @@
+import { Duration } from 'aws-cdk-lib';
+import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
+import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
+import type { Construct } from 'constructs';
+import { jsonata } from './jsonata.ts';
+
+export interface RunCommandProps {
+  readonly documentName: string;
+  /** JSONata expressions. */
+  readonly hostId: string;
+  readonly parameters: Readonly<Record<string, string>>;
+  readonly comment: string;
+  /** How long the script may run; the document's own limit. */
+  readonly executionSeconds: number;
+  /**
+   * Where to go. Both see the variable `command`: `{ status, detail, stdout }`, with the status of Systems Manager,
+   * `NotSent` when it did not take the command, or `NoAnswer` when nothing was heard of it in time.
+   */
+  readonly onSuccess: sfn.IChainable;
+  readonly onFailure: sfn.IChainable;
+}
+
+/** The shortest delivery timeout that SendCommand accepts (API reference, TimeoutSeconds). */
+const DELIVERY_SECONDS = 30;
+const POLL_SECONDS = 2;
+
+/**
+ * Runs one of commands/ on a host and waits for its end: send, look every two seconds, and give up when Systems Manager
+ * should long have said how it went. Whatever is not Success is failure.
+ */
+export function runCommand(scope: Construct, name: string, props: RunCommandProps): sfn.IChainable & sfn.State {
+  const looks = Math.ceil((DELIVERY_SECONDS + props.executionSeconds + 15) / POLL_SECONDS);
+
+  const send = tasks.CallAwsService.jsonata(scope, name, {
+    service: 'ssm',
+    action: 'sendCommand',
+    parameters: {
+      DocumentName: props.documentName,
+      InstanceIds: [jsonata(props.hostId)],
+      Parameters: Object.fromEntries(Object.entries(props.parameters).map(([key, value]) => [key, [jsonata(value)]])),
+      TimeoutSeconds: DELIVERY_SECONDS,
+      Comment: jsonata(props.comment),
+    },
+    iamResources: ['*'],
+    taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+    assign: { commandId: jsonata('$states.result.Command.CommandId'), commandHost: jsonata(props.hostId), looks: 0 },
+  });
+  const wait = sfn.Wait.jsonata(scope, `${name}: wait`, {
+    time: sfn.WaitTime.duration(Duration.seconds(POLL_SECONDS)),
+  });
+  const look = tasks.CallAwsService.jsonata(scope, `${name}: look`, {
+    service: 'ssm',
+    action: 'getCommandInvocation',
+    parameters: { CommandId: jsonata('$commandId'), InstanceId: jsonata('$commandHost') },
+    iamResources: ['*'],
+    taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+    assign: {
+      looks: jsonata('$looks + 1'),
+      command: {
+        status: jsonata('$states.result.Status'),
+        detail: jsonata("$states.result.StatusDetails & ': ' & $trim($states.result.StandardErrorContent)"),
+        stdout: jsonata('$states.result.StandardOutputContent'),
+      },
+    },
+  });
+  const notSent = {
+    status: 'NotSent',
+    detail: jsonata("$states.errorOutput.Error & ': ' & $states.errorOutput.Cause"),
+    stdout: '',
+  };
+  send.addCatch(props.onFailure, { errors: ['States.ALL'], assign: { command: notSent } });
+  // Right after SendCommand the invocation may not exist yet (API reference), and any other refusal may be passing.
+  look.addCatch(
+    sfn.Choice.jsonata(scope, `${name}: not yet?`)
+      .when(sfn.Condition.jsonata(jsonata(`$looks < ${looks}`)), wait)
+      .otherwise(props.onFailure),
+    {
+      errors: ['States.ALL'],
+      assign: { looks: jsonata('$looks + 1'), command: { ...notSent, status: 'NoAnswer' } },
+    },
+  );
+  send.next(wait);
+  wait.next(look);
+  look.next(
+    sfn.Choice.jsonata(scope, `${name}: done?`)
+      .when(sfn.Condition.jsonata(jsonata("$command.status = 'Success'")), props.onSuccess)
+      .when(
+        sfn.Condition.jsonata(jsonata(`$command.status in ['Pending', 'InProgress', 'Delayed'] and $looks < ${looks}`)),
+        wait,
+      )
+      .otherwise(props.onFailure),
+  );
+  return send;
+}
