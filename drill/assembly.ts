@@ -8,6 +8,8 @@ import { promisify } from 'node:util';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** All that a synthesis depends on. */
 const SOURCES = ['keeper.config.ts', 'package-lock.json', 'cdk.json', 'infra', 'workflows', 'functions', 'commands'];
+/** Another run may still use an assembly of older sources. */
+const DAY_MS = 86_400_000;
 const CACHE = join(ROOT, 'node_modules', '.cache', 'keeper');
 
 /**
@@ -37,9 +39,11 @@ export async function synthesize(): Promise<string> {
   if (!existsSync(join(unfinished, 'manifest.json')))
     throw new Error('the app does not synthesize: run npx cdk synth to see why');
   for (const old of readdirSync(CACHE)) {
-    if (old !== `assembly-${hashSources()}.${process.pid}`) rmSync(join(CACHE, old), { recursive: true, force: true });
+    if (Date.now() - statSync(join(CACHE, old)).mtimeMs > DAY_MS)
+      rmSync(join(CACHE, old), { recursive: true, force: true });
   }
-  renameSync(unfinished, directory);
+  if (existsSync(directory)) rmSync(unfinished, { recursive: true });
+  else renameSync(unfinished, directory);
   return directory;
 }
 

