@@ -1,0 +1,66 @@
+/** A set of whole numbers that grows mostly at its end, as ranges: a row takes no memory of its own. */
+export class RowSet {
+  readonly #ranges: [first: number, last: number][] = [];
+
+  /** Adds `first` to `last`, which have to be above everything in the set. */
+  append(first: number, last: number): void {
+    const newest = this.#ranges.at(-1);
+    if (newest && newest[1] === first - 1) newest[1] = last;
+    else this.#ranges.push([first, last]);
+  }
+
+  get size(): number {
+    return this.#ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  }
+
+  /** How many of this set's numbers the other one has too. */
+  sharedWith(other: RowSet): number {
+    let shared = 0;
+    for (const [first, last] of this.#ranges) {
+      for (const [otherFirst, otherLast] of other.#ranges) {
+        shared += Math.max(0, Math.min(last, otherLast) - Math.max(first, otherFirst) + 1);
+      }
+    }
+    return shared;
+  }
+
+  copy(): RowSet {
+    const copy = new RowSet();
+    for (const [first, last] of this.#ranges) copy.#ranges.push([first, last]);
+    return copy;
+  }
+}
+
+/** What is on a volume. */
+export interface DiskContent {
+  formatted: boolean;
+  /** Keeper's mark for a file system whose first start has not succeeded yet. */
+  initialising: boolean;
+  /** The database that lives in its data directory. */
+  database: string | undefined;
+  /** What pg_control says: `shut down`. Otherwise the next start is a crash recovery. */
+  cleanlyShutDown: boolean;
+  /**
+   * The committed rows, by the client that wrote them. A commit is on the disk when it is acknowledged
+   * (synchronous_commit is on), so a crash loses none.
+   */
+  rows: Map<string, RowSet>;
+}
+
+export function blankDisk(): DiskContent {
+  return { formatted: false, initialising: false, database: undefined, cleanlyShutDown: false, rows: new Map() };
+}
+
+/** An atomic copy, as EBS makes it: with a server running, it is the disk of a server that crashed. */
+export function copyDisk(content: DiskContent): DiskContent {
+  const rows = new Map([...content.rows].map(([client, set]) => [client, set.copy()]));
+  return { ...content, rows };
+}
+
+/** A volume of the modelled hosts. */
+export interface Disk {
+  readonly volumeId: string;
+  readonly content: DiskContent;
+  /** The hosts whose PostgreSQL runs on it now. More than one is the end of the data. */
+  readonly writers: Set<string>;
+}

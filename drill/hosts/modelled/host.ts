@@ -1,0 +1,461 @@
+import { AwsError, type Cloud, NotModelled, type ServiceName, type Shape } from '../../cloud/kernel.ts';
+import type { Random } from '../../cloud/random.ts';
+import type { GuestVolume, Host, HostIdentity, RunResult, RunScript } from '../host.ts';
+import type { Disk } from './disk.ts';
+import { ScriptFailed, Shell, ShellEnded, type Step } from './shell.ts';
+import {
+  CHECKPOINT,
+  CREATE_CONTAINER,
+  DEVICE_POLL_MS,
+  DOCKER_STOP_TIMEOUT_MS,
+  FINAL_CHECKPOINT_TIMEOUT_MS,
+  FORMAT,
+  INITDB,
+  MOUNT,
+  REPORT_TIMEOUT_MS,
+  SLOW_BOOT_MS,
+  START_CLEAN,
+  START_RECOVERING,
+  STOP_DATABASE,
+  UNMOUNT,
+  UNMOUNT_TIMEOUT_MS,
+  WRITE,
+} from './timings.ts';
+import { readUserData, type TakeoverVariables } from './user-data.ts';
+
+/** What can be wrong with one host. */
+export type HostFault =
+  /** Three minutes pass before the user data begins. */
+  | 'slowBoot'
+  | 'dockerInstallFails'
+  | 'imagePullFails'
+  /** The file system of the volume cannot be mounted on this host. */
+  | 'mountFails'
+  /** The whole guest freezes right after it has mounted the volume. */
+  | 'hangsDuringTakeover'
+  | 'postgresDoesNotStart'
+  /** PostgreSQL does not react; `docker stop` kills it after its 120 s. */
+  | 'dockerStopHangs'
+  | 'umountHangs';
+
+/** What the machines share: the volumes, the clients, and the notes about broken promises. */
+export interface Datacentre {
+  disk(volumeId: string): Disk;
+  /** To be called before anything changes that decides what serves an address. */
+  settle(): void;
+  brokenPromise(subject: string, what: string): void;
+  /** Whether a volume other than this one holds the data directory of the database. */
+  livesElsewhere(database: string, volumeId: string): boolean;
+}
+
+type PostgresState = 'stopped' | 'starting' | 'ready' | 'stopping';
+
+/** A machine without processes that does what takeover.sh and the commands do. */
+export class ModelledHost implements Host {
+  readonly identity: HostIdentity;
+  readonly #cloud: Cloud;
+  readonly #random: Random;
+  readonly #datacentre: Datacentre;
+  readonly #faults: ReadonlySet<HostFault>;
+  readonly #devices = new Set<string>();
+  #power: 'on' | 'hung' | 'off' = 'on';
+  #onDevice: (() => void)[] = [];
+  #delivered: readonly string[] = [];
+  #ownAddress: string | undefined;
+  #mounted: Disk | undefined;
+  #postgres: PostgresState = 'stopped';
+  #exitCode = 0;
+  #stopping: Promise<void> | undefined;
+  #takeoverSteps: readonly Step[] = [];
+  #takeoverFailure: string | undefined;
+
+  constructor(cloud: Cloud, datacentre: Datacentre, identity: HostIdentity, faults: readonly HostFault[]) {
+    this.#cloud = cloud;
+    this.#datacentre = datacentre;
+    this.identity = identity;
+    this.#faults = new Set(faults);
+    this.#random = cloud.random.fork(identity.instanceId);
+  }
+
+  boot(userData: string): void {
+    if (!this.#runs) return;
+    const shell = this.#startShell();
+    this.#takeover(shell, userData).catch((error: Error) => {
+      if (!(error instanceof ShellEnded)) this.#cloud.fail(error);
+    });
+  }
+
+  async attach({ volumeId }: GuestVolume): Promise<void> {
+    this.#devices.add(volumeId);
+    for (const tell of this.#onDevice.splice(0)) tell();
+  }
+
+  async detach(volumeId: string): Promise<'detached' | 'busy'> {
+    if (this.#power === 'hung' || this.#mounted?.volumeId === volumeId) return 'busy';
+    this.#devices.delete(volumeId);
+    return 'detached';
+  }
+
+  async setAddresses(addresses: readonly string[]): Promise<void> {
+    this.#datacentre.settle();
+    this.#delivered = addresses;
+  }
+
+  /** A machine that hangs or has ended never answers. */
+  run(script: RunScript): Promise<RunResult> {
+    if (!this.#runs) return new Promise(() => {});
+    const shell = this.#startShell();
+    return new Promise((resolve) => {
+      const answer = (exitCode: number, timedOut: boolean) =>
+        resolve({ exitCode, timedOut, stdout: lines(shell.stdout), stderr: lines(shell.stderr) });
+      const timeout = this.#cloud.clock.after(script.timeoutSeconds * 1000, () => {
+        shell.kill();
+        if (this.#runs) answer(137, true);
+      });
+      this.#command(shell, script).then(
+        () => {
+          timeout.cancel();
+          answer(0, false);
+        },
+        (error: Error) => {
+          if (error instanceof ShellEnded) return;
+          timeout.cancel();
+          if (!(error instanceof ScriptFailed)) this.#cloud.fail(error);
+          shell.stderr.push(error.message);
+          answer(error instanceof ScriptFailed ? error.exitCode : 1, false);
+        },
+      );
+    });
+  }
+
+  async shutdown(how: 'os' | 'hard'): Promise<void> {
+    if (how === 'os' && this.#runs && this.#postgres !== 'stopped') await Promise.allSettled([this.#dockerStop()]);
+    this.#datacentre.settle();
+    this.#power = 'off';
+    this.#letGo();
+    this.#devices.clear();
+    this.#mounted = undefined;
+    this.#delivered = [];
+  }
+
+  /** Fault: the guest freezes. It answers nothing, serves nothing, and keeps its volume until the machine ends. */
+  hang(): void {
+    this.#datacentre.settle();
+    this.#power = 'hung';
+    this.#letGo();
+  }
+
+  /** The disk on which this host serves the address, if it does. */
+  serves(address: string): Disk | undefined {
+    const reachable = this.#delivered.includes(address) && this.#ownAddress === address;
+    return reachable && this.#postgres === 'ready' ? this.#mounted : undefined;
+  }
+
+  get #runs(): boolean {
+    return this.#power === 'on';
+  }
+
+  #startShell(): Shell {
+    return new Shell(this.#cloud, () => this.#runs);
+  }
+
+  #between([low, high]: readonly [number, number]): number {
+    return low + this.#random.next() * (high - low);
+  }
+
+  #setPostgres(state: PostgresState, how: string = state): void {
+    if (this.#postgres === state) return;
+    this.#datacentre.settle();
+    this.#postgres = state;
+    this.#cloud.record('postgres', this.identity.instanceId, { state: how, volumeId: this.#mounted?.volumeId });
+  }
+
+  /** PostgreSQL is gone without having shut down. */
+  #letGo(): void {
+    this.#mounted?.writers.delete(this.identity.instanceId);
+    this.#setPostgres('stopped', 'killed');
+  }
+
+  // takeover.sh
+
+  async #takeover(shell: Shell, userData: string): Promise<void> {
+    let token: string | undefined;
+    try {
+      if (this.#faults.has('slowBoot')) await shell.pause(SLOW_BOOT_MS);
+      const variables = readUserData(userData);
+      token = variables.taskToken;
+      await this.#arm(shell);
+      if (token !== undefined && (await this.#reportArmed(shell, token))) token = undefined;
+      shell.step('report-armed');
+      await this.#waitForVolume(shell, variables.volumeId);
+      shell.step('wait-for-volume');
+      await this.#serve(shell, variables);
+      this.#takeoverSteps = shell.steps;
+      this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps });
+    } catch (error) {
+      if (!(error instanceof ScriptFailed)) throw error;
+      this.#takeoverSteps = shell.steps;
+      this.#takeoverFailure = error.message;
+      this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps, failure: error.message });
+      if (token !== undefined) await this.#reportFailure(shell, token, error.message);
+    }
+  }
+
+  async #arm(shell: Shell): Promise<void> {
+    const { instanceId } = this.identity;
+    await shell.pause(this.#cloud.latency('host.installDocker', instanceId));
+    if (this.#faults.has('dockerInstallFails')) throw new ScriptFailed(1, 'Docker could not be installed with dnf');
+    shell.step('install-docker');
+    await shell.pause(this.#cloud.latency('host.pullImage', instanceId));
+    if (this.#faults.has('imagePullFails')) throw new ScriptFailed(1, 'the image could not be pulled');
+    shell.step('pull-image');
+    await shell.pause(this.#between(CREATE_CONTAINER));
+    shell.step('create-container');
+  }
+
+  async #reportArmed(shell: Shell, taskToken: string): Promise<boolean> {
+    const output = JSON.stringify({ instanceId: this.identity.instanceId });
+    return this.#reportToTask(shell, 'SendTaskSuccess', { taskToken, output });
+  }
+
+  async #reportFailure(shell: Shell, taskToken: string, cause: string): Promise<void> {
+    await this.#reportToTask(shell, 'SendTaskFailure', { taskToken, error: 'TakeoverFailed', cause });
+  }
+
+  async #reportToTask(shell: Shell, operation: string, input: Shape): Promise<boolean> {
+    const report = this.#awsCall('states', operation, input).then(
+      () => true,
+      (error: Error) => {
+        if (!(error instanceof AwsError)) throw error;
+        return false;
+      },
+    );
+    const timeout = this.#cloud.clock.sleep(REPORT_TIMEOUT_MS).then(() => false);
+    return shell.waitFor(Promise.race([report, timeout]));
+  }
+
+  #awsCall(service: ServiceName, operation: string, input: Shape): Promise<Shape> {
+    const caller = { roleArn: this.identity.roleArn, session: this.identity.instanceId };
+    return this.#cloud.call({ service, operation, input, caller });
+  }
+
+  async #waitForVolume(shell: Shell, volumeId: string): Promise<void> {
+    while (!this.#devices.has(volumeId)) {
+      await shell.waitFor(new Promise<void>((resolve) => this.#onDevice.push(resolve)));
+      await shell.pause(this.#random.next() * DEVICE_POLL_MS);
+    }
+  }
+
+  async #serve(shell: Shell, variables: TakeoverVariables): Promise<void> {
+    const { volumeId, database, address } = variables;
+    const { content } = this.#datacentre.disk(volumeId);
+    const firstStart = await this.#mount(shell, variables);
+    shell.step('mount');
+    if (this.#faults.has('hangsDuringTakeover')) {
+      this.hang();
+      await shell.pause(0);
+    }
+    if (firstStart) {
+      if (this.#datacentre.livesElsewhere(database, volumeId))
+        this.#datacentre.brokenPromise(volumeId, `${database} was given an empty volume in place of its own`);
+      await shell.pause(this.#between(INITDB));
+      content.database = database;
+      content.cleanlyShutDown = true;
+      await this.#startDatabase(shell);
+      content.initialising = false;
+      shell.step('first-start');
+      this.#setOwnAddress(address);
+    } else {
+      this.#setOwnAddress(address);
+      await this.#startDatabase(shell);
+    }
+    shell.step('start-database');
+  }
+
+  /** @returns whether the first start of this volume's database is still to come */
+  async #mount(shell: Shell, variables: TakeoverVariables): Promise<boolean> {
+    const { volumeId, database, formatBlank } = variables;
+    const disk = this.#datacentre.disk(volumeId);
+    const { content } = disk;
+    if (formatBlank && !content.formatted) {
+      await shell.pause(this.#between(FORMAT));
+      content.formatted = true;
+    }
+    await shell.pause(this.#between(MOUNT));
+    if (!content.formatted || this.#faults.has('mountFails'))
+      throw new ScriptFailed(1, `${volumeId} cannot be mounted`);
+    if (!this.#devices.has(volumeId)) throw new ScriptFailed(1, `${volumeId} cannot be mounted: its device is gone`);
+    if (content.database !== undefined && content.database !== database)
+      this.#datacentre.brokenPromise(volumeId, `${database} mounted the volume of ${content.database}`);
+    this.#mounted = disk;
+    if (content.database !== undefined && !content.initialising) return false;
+    if (formatBlank && content.database === undefined) content.initialising = true;
+    if (!content.initialising)
+      throw new ScriptFailed(1, `${volumeId} holds no PostgreSQL data directory and is not new`);
+    await this.#providePassword(shell, variables.passwordParameter);
+    return true;
+  }
+
+  async #providePassword(shell: Shell, name: string): Promise<void> {
+    const put = { Name: name, Type: 'SecureString', Value: this.#random.hex(32) };
+    try {
+      await shell.waitFor(this.#awsCall('ssm', 'PutParameter', put));
+    } catch (error) {
+      if (!(error instanceof AwsError)) throw error;
+      if (error.code !== 'ParameterAlreadyExists')
+        throw new ScriptFailed(1, `the password could not be stored: ${error.message}`);
+      await this.#readPassword(shell, name);
+    }
+  }
+
+  async #readPassword(shell: Shell, name: string): Promise<void> {
+    try {
+      await shell.waitFor(this.#awsCall('ssm', 'GetParameter', { Name: name, WithDecryption: true }));
+    } catch (error) {
+      if (!(error instanceof AwsError)) throw error;
+      throw new ScriptFailed(1, `the password in ${name} could not be read: ${error.message}`);
+    }
+  }
+
+  #setOwnAddress(address: string | undefined): void {
+    this.#datacentre.settle();
+    this.#ownAddress = address;
+  }
+
+  async #startDatabase(shell: Shell): Promise<void> {
+    const disk = this.#mounted;
+    // The container's bind mount has no source while the volume is not mounted.
+    if (!disk) throw new ScriptFailed(1, 'the container does not start: /data/pgdata does not exist');
+    const { content, writers } = disk;
+    if (writers.size > 0) {
+      const hosts = [...writers, this.identity.instanceId].join(' and ');
+      this.#datacentre.brokenPromise(disk.volumeId, `two PostgreSQL servers on one volume: ${hosts}`);
+    }
+    writers.add(this.identity.instanceId);
+    const takes = this.#between(content.cleanlyShutDown ? START_CLEAN : START_RECOVERING);
+    this.#exitCode = 0;
+    this.#setPostgres('starting');
+    content.cleanlyShutDown = false;
+    await shell.pause(takes);
+    if (this.#postgres !== 'starting') throw new ScriptFailed(1, 'PostgreSQL ended while starting');
+    if (this.#faults.has('postgresDoesNotStart')) {
+      this.#exitCode = 1;
+      this.#letGo();
+      throw new ScriptFailed(1, 'PostgreSQL ended while starting');
+    }
+    this.#setPostgres('ready');
+  }
+
+  // The commands
+
+  async #command(shell: Shell, { document, environment }: RunScript): Promise<void> {
+    if (document.endsWith('checkpoint')) return this.#checkpoint(shell, Number(environment['SSM_seconds']) * 1000);
+    if (document.endsWith('release')) return this.#release(shell, environment['SSM_volumeId']);
+    if (document.endsWith('verify')) return this.#verify(shell, environment['SSM_volumeId']);
+    throw new NotModelled(`modelled hosts do not know what the document ${document} does`);
+  }
+
+  async #checkpoint(shell: Shell, timeoutMs: number): Promise<void> {
+    const deadline = this.#cloud.clock.now() + timeoutMs;
+    for (let attempt = 0; attempt < 3; attempt++) {
+      if (this.#postgres !== 'ready') throw new ScriptFailed(1, 'checkpoint: the database did not take a CHECKPOINT');
+      const takes = this.#random.logNormal(...CHECKPOINT);
+      const left = deadline - this.#cloud.clock.now();
+      await shell.pause(Math.min(takes, left));
+      if (takes > left) break;
+      shell.step('checkpoint');
+      if (takes < 1000) return;
+    }
+    shell.stderr.push('checkpoint: the stop has more to write');
+  }
+
+  async #release(shell: Shell, volumeId: string | undefined): Promise<void> {
+    if (volumeId === undefined) throw new ScriptFailed(1, 'release: the parameter volumeId is missing');
+    const mounted = this.#mounted;
+    if (mounted && mounted.volumeId !== volumeId)
+      throw new ScriptFailed(10, `release: what is mounted at /data is not ${volumeId}: nothing was stopped`);
+    if (this.#postgres !== 'stopped') {
+      if (this.#postgres === 'ready') {
+        await shell.pause(Math.min(this.#random.logNormal(...CHECKPOINT), FINAL_CHECKPOINT_TIMEOUT_MS));
+      }
+      shell.step('final-checkpoint');
+      await shell.waitFor(this.#dockerStop());
+    }
+    if (mounted) {
+      if (this.#exitCode !== 0 || !mounted.content.cleanlyShutDown) {
+        throw new ScriptFailed(
+          12,
+          `release: PostgreSQL did not shut down cleanly (exit code ${this.#exitCode}); see \`docker logs keeper-postgres\``,
+        );
+      }
+      shell.step('stop-database');
+    }
+    this.#setOwnAddress(undefined);
+    if (this.#devices.has(volumeId)) {
+      if (mounted) await this.#unmount(shell);
+      shell.step('unmount');
+    }
+    shell.stdout.push(`release: ${volumeId} is released`);
+  }
+
+  // Docker does the stopping: it goes on when the script that asked for it is killed.
+  #dockerStop(): Promise<void> {
+    this.#stopping ??= this.#stopDatabase(this.#startShell()).finally(() => {
+      this.#stopping = undefined;
+    });
+    return this.#stopping;
+  }
+
+  async #stopDatabase(docker: Shell): Promise<void> {
+    if (this.#faults.has('dockerStopHangs')) {
+      await docker.pause(DOCKER_STOP_TIMEOUT_MS);
+      this.#exitCode = 137;
+      this.#letGo();
+      return;
+    }
+    const wasReady = this.#postgres === 'ready';
+    // Sessions are ended first: from here on nothing is acknowledged.
+    this.#setPostgres('stopping');
+    await docker.pause(this.#between(STOP_DATABASE));
+    this.#mounted?.writers.delete(this.identity.instanceId);
+    if (this.#mounted) this.#mounted.content.cleanlyShutDown = wasReady;
+    this.#setPostgres('stopped');
+  }
+
+  async #unmount(shell: Shell): Promise<void> {
+    if (this.#faults.has('umountHangs')) {
+      await shell.pause(UNMOUNT_TIMEOUT_MS);
+      throw new ScriptFailed(13, 'release: unmounting /data hangs');
+    }
+    await shell.pause(this.#between(UNMOUNT));
+    this.#mounted = undefined;
+  }
+
+  async #verify(shell: Shell, volumeId: string | undefined): Promise<void> {
+    const fail = (exitCode: number, what: string) => {
+      const reason = this.#takeoverFailure === undefined ? '' : `; the takeover says: ${this.#takeoverFailure}`;
+      return new ScriptFailed(exitCode, `verify: ${what}${reason}`);
+    };
+    if (volumeId === undefined) throw fail(1, 'the parameter volumeId is missing');
+    if (this.#mounted?.volumeId !== volumeId) throw fail(20, `what is mounted at /data is not ${volumeId}`);
+    if (this.#ownAddress === undefined) throw fail(21, 'the address is not on this host');
+    if (this.#postgres === 'stopped') throw fail(21, `nothing listens on ${this.#ownAddress} port 5432`);
+    await shell.pause(this.#between(WRITE));
+    if (this.#postgres !== 'ready') throw fail(22, 'the database did not take a write');
+    shell.stdout.push(
+      JSON.stringify({
+        steps: this.#takeoverSteps.map(({ name, startedAtSeconds, seconds }) => ({
+          name,
+          startedAt: startedAtSeconds,
+          seconds,
+        })),
+        serverVersion: '15.0',
+        dataChecksums: true,
+      }),
+    );
+  }
+}
+
+function lines(printed: readonly string[]): string {
+  return printed.map((line) => `${line}\n`).join('');
+}
