@@ -8,7 +8,7 @@ import { Construct } from 'constructs';
 import { DATABASE_TAG } from '../functions/core/tags.ts';
 import type { Database } from '../functions/shared/database.ts';
 import { jsonata } from './jsonata.ts';
-import { runCommand } from './run-command.ts';
+import { runCommand, UNANSWERED } from './run-command.ts';
 
 /** A document of Systems Manager, by name and ARN. */
 export interface CommandDocument {
@@ -31,10 +31,16 @@ export const VERIFY_SECONDS = 40;
 
 /** Replacements that may fail for another reason than capacity before a person is needed. */
 const MOST_FAILED_HOSTS = 5;
-/** Verifications five seconds apart: ten minutes, for an agent that comes late and a long crash recovery. */
+/** Verifications at least five seconds apart: ten minutes and more, for an agent that comes late and a long crash recovery. */
 const MOST_VERIFICATIONS = 120;
+const NEVER_ASKED = { status: 'NotAsked', detail: 'not asked yet', stdout: 'nothing' };
 /** People are told of missing capacity at once, and then every tenth time: about every three minutes. */
 const TELL_EVERY = 10;
+
+/** The cause of an error, cut to what a mail and a failed execution can show. A timeout has none. */
+function causeOf(error: string, otherwise: string): string {
+  return `$exists(${error}.Cause) ? $substring(${error}.Cause, 0, 1000) : ${otherwise}`;
+}
 
 /** What a function throws when trying again is of no use. @see functions/core/errors.ts */
 const PERMANENT_ERRORS = ['VolumeUnusable', 'MalformedInput', 'UnauthorizedOperation', 'AccessDeniedException'];
@@ -81,6 +87,9 @@ export class Relocate extends Construct {
         attempt: 1,
         failedHosts: 0,
         verifications: 0,
+        unanswered: 0,
+        verifyCommand: NEVER_ASKED,
+        stopTried: false,
         sources: [],
         armed: jsonata("''"),
         told: 0,
@@ -123,7 +132,9 @@ export class Relocate extends Construct {
         execution: jsonata('$execution'),
         attempt: jsonata('$attempt'),
         source: jsonata('$source'),
-        noticedAt: jsonata("$exists($request.noticedAt) ? $request.noticedAt : ''"),
+        // The notice was for the host that was named, and for no later one.
+        noticedAt: jsonata("$exists($request.noticedAt) and $source = $request.source ? $request.noticedAt : ''"),
+        stopTried: jsonata('$stopTried'),
       },
       assign: {
         plan: jsonata('$states.result.Payload'),
@@ -152,7 +163,10 @@ export class Relocate extends Construct {
   /** Arms a replacement, and meanwhile lets the source write what the stop would have to. */
   #prepare(look: sfn.State, move: sfn.State): sfn.State {
     const notArmed = sfn.Pass.jsonata(this, 'Not armed', {
-      outputs: { error: jsonata('$states.input.Error'), cause: jsonata('$substring($states.input.Cause, 0, 1000)') },
+      outputs: {
+        error: jsonata('$states.input.Error'),
+        cause: jsonata(causeOf('$states.input', "'no report within ' & $plan.armSeconds & ' s'")),
+      },
     });
     const arm = tasks.LambdaInvoke.jsonata(this, 'Arm a replacement', {
       lambdaFunction: this.#props.functions.launch,
@@ -173,7 +187,7 @@ export class Relocate extends Construct {
     const done = sfn.Pass.jsonata(this, 'Checkpointed', { outputs: { checkpoint: 'done' } });
     const skipped = sfn.Pass.jsonata(this, 'No checkpoint', { outputs: { checkpoint: 'not needed' } });
     const failed = sfn.Pass.jsonata(this, 'Checkpoint failed', {
-      outputs: { checkpoint: jsonata("$command.status & ': ' & $command.detail") },
+      outputs: { checkpoint: jsonata("$checkpointCommand.status & ': ' & $checkpointCommand.detail") },
     });
     const checkpoint = runCommand(this, 'Checkpoint', {
       documentName: this.#props.commands.checkpoint.documentName,
@@ -243,7 +257,7 @@ export class Relocate extends Construct {
         target: jsonata('$armed'),
         deadline: jsonata('$deadline'),
       },
-      assign: { moved: jsonata('$states.result.Payload') },
+      assign: { moved: jsonata('$states.result.Payload'), stopTried: true },
     });
     const replace = sfn.Pass.jsonata(this, 'Another replacement', {
       assign: { attempt: jsonata('$attempt + 1'), notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') } },
@@ -277,34 +291,36 @@ export class Relocate extends Construct {
         attempt: jsonata('$attempt + 1'),
         failedHosts: jsonata('$failedHosts + 1'),
         verifications: 0,
+        unanswered: 0,
+        verifyCommand: NEVER_ASKED,
+        stopTried: false,
       },
     });
     leave.next(look);
-    const failed = sfn.Choice.jsonata(this, 'Verify again?')
+    const unanswered = `$verifyCommand.status in ${JSON.stringify(UNANSWERED).replaceAll('"', "'")}`;
+    const hopeless = [
       // The takeover itself has said that it failed: waiting does not mend it.
-      .when(
-        sfn.Condition.jsonata(
-          jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS} and $contains($command.detail, 'the takeover says')`),
-        ),
-        leave,
-      )
-      .when(
-        sfn.Condition.jsonata(
-          jsonata(`$verifications < ${MOST_VERIFICATIONS} and $not($contains($command.detail, 'the takeover says'))`),
-        ),
-        wait,
-      )
+      "$contains($verifyCommand.detail, 'the takeover says')",
+      // Systems Manager knows the host, and twice in a row it did not answer: its guest hangs.
+      `(${unanswered} and $unanswered > 0)`,
+      `$verifications >= ${MOST_VERIFICATIONS}`,
+    ].join(' or ');
+    const failed = sfn.Choice.jsonata(this, 'Verify again?')
+      .when(sfn.Condition.jsonata(jsonata(`$not(${hopeless})`)), wait)
       .when(sfn.Condition.jsonata(jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS}`)), leave)
       .otherwise(
         this.#giveUp('The database does not serve', {
           Error: 'VerificationFailed',
           Cause: jsonata(
-            "$moved.host & ' has the volume and does not serve: ' & $command.status & ': ' & $command.detail",
+            "$moved.host & ' has the volume and does not serve: ' & $verifyCommand.status & ': ' & $verifyCommand.detail",
           ),
         }),
       );
     const count = sfn.Pass.jsonata(this, 'Count the verification', {
-      assign: { verifications: jsonata('$verifications + 1') },
+      assign: {
+        verifications: jsonata('$verifications + 1'),
+        unanswered: jsonata(`${unanswered} ? $unanswered + 1 : 0`),
+      },
     });
     count.next(
       runCommand(this, 'Verify', {
@@ -330,7 +346,9 @@ export class Relocate extends Construct {
       to: jsonata('$moved.host'),
       attempts: jsonata('$attempt'),
       checkpoint: jsonata('$checkpoint'),
-      takeover: jsonata("$parse($filter($split($command.stdout, '\n'), function($line) { $trim($line) != '' })[-1])"),
+      takeover: jsonata(
+        "$parse($filter($split($verifyCommand.stdout, '\\n'), function($line) { $trim($line) != '' })[-1])",
+      ),
     };
     const relocated = sfn.Succeed.jsonata(this, 'Relocated', { outputs: jsonata('$result') });
     const publish = this.#tell('Publish', {
@@ -442,7 +460,15 @@ export class Relocate extends Construct {
   }
 
   #catchAll<T extends { addCatch(handler: sfn.IChainable, props: sfn.CatchProps): unknown }>(state: T): T {
-    state.addCatch(this.#failed(), { errors: ['States.ALL'], assign: { failure: jsonata('$states.errorOutput') } });
+    state.addCatch(this.#failed(), {
+      errors: ['States.ALL'],
+      assign: {
+        failure: {
+          Error: jsonata('$states.errorOutput.Error'),
+          Cause: jsonata(causeOf('$states.errorOutput', "'it took too long'")),
+        },
+      },
+    });
     return state;
   }
 

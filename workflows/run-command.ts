@@ -13,12 +13,15 @@ export interface RunCommandProps {
   /** How long the script may run; the document's own limit. */
   readonly executionSeconds: number;
   /**
-   * Where to go. Both see the variable `command`: `{ status, detail, stdout }`, with the status of Systems Manager,
+   * Where to go. Both see the variable `<name>Command`, e.g. `$verifyCommand`: `{ status, detail, stdout }`, with the status of Systems Manager,
    * `NotSent` when it did not take the command, or `NoAnswer` when nothing was heard of it in time.
    */
   readonly onSuccess: sfn.IChainable;
   readonly onFailure: sfn.IChainable;
 }
+
+/** Statuses of a command whose host has not answered. */
+export const UNANSWERED = ['Pending', 'Delayed', 'InProgress', 'TimedOut', 'NoAnswer'];
 
 /** The shortest delivery timeout that SendCommand accepts (API reference, TimeoutSeconds). */
 const DELIVERY_SECONDS = 30;
@@ -29,7 +32,11 @@ const POLL_SECONDS = 2;
  * should long have said how it went. Whatever is not Success is failure.
  */
 export function runCommand(scope: Construct, name: string, props: RunCommandProps): sfn.IChainable & sfn.State {
-  const looks = Math.ceil((DELIVERY_SECONDS + props.executionSeconds + 15) / POLL_SECONDS);
+  // A variable of an inner scope must not bear the name of one in an outer scope, so each command has its own.
+  const [id, host, count, command] = ['Id', 'Host', 'Looks', 'Command'].map(
+    (each) => `${name.toLowerCase()}${each}`,
+  ) as [string, string, string, string];
+  const most = Math.ceil((DELIVERY_SECONDS + props.executionSeconds + 15) / POLL_SECONDS);
 
   const send = tasks.CallAwsService.jsonata(scope, name, {
     service: 'ssm',
@@ -43,7 +50,7 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
     },
     iamResources: ['*'],
     taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
-    assign: { commandId: jsonata('$states.result.Command.CommandId'), commandHost: jsonata(props.hostId), looks: 0 },
+    assign: { [id]: jsonata('$states.result.Command.CommandId'), [host]: jsonata(props.hostId), [count]: 0 },
   });
   const wait = sfn.Wait.jsonata(scope, `${name}: wait`, {
     time: sfn.WaitTime.duration(Duration.seconds(POLL_SECONDS)),
@@ -51,12 +58,12 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
   const look = tasks.CallAwsService.jsonata(scope, `${name}: look`, {
     service: 'ssm',
     action: 'getCommandInvocation',
-    parameters: { CommandId: jsonata('$commandId'), InstanceId: jsonata('$commandHost') },
+    parameters: { CommandId: jsonata(`$${id}`), InstanceId: jsonata(`$${host}`) },
     iamResources: ['*'],
     taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
     assign: {
-      looks: jsonata('$looks + 1'),
-      command: {
+      [count]: jsonata(`$${count} + 1`),
+      [command]: {
         status: jsonata('$states.result.Status'),
         detail: jsonata("$states.result.StatusDetails & ': ' & $trim($states.result.StandardErrorContent)"),
         stdout: jsonata('$states.result.StandardOutputContent'),
@@ -68,26 +75,29 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
     detail: jsonata("$states.errorOutput.Error & ': ' & $states.errorOutput.Cause"),
     stdout: '',
   };
-  send.addCatch(props.onFailure, { errors: ['States.ALL'], assign: { command: notSent } });
+  send.addCatch(props.onFailure, { errors: ['States.ALL'], assign: { [command]: notSent } });
   // Right after SendCommand the invocation may not exist yet (API reference), and any other refusal may be passing.
   look.addCatch(
     sfn.Choice.jsonata(scope, `${name}: not yet?`)
-      .when(sfn.Condition.jsonata(jsonata(`$looks < ${looks}`)), wait)
+      .when(sfn.Condition.jsonata(jsonata(`$${count} < ${most}`)), wait)
       .otherwise(props.onFailure),
     {
       errors: ['States.ALL'],
-      assign: { looks: jsonata('$looks + 1'), command: { ...notSent, status: 'NoAnswer' } },
+      assign: { [count]: jsonata(`$${count} + 1`), [command]: { ...notSent, status: 'NoAnswer' } },
     },
   );
   send.next(wait);
   wait.next(look);
+  const status = (statuses: string[], limit: number) =>
+    sfn.Condition.jsonata(
+      jsonata(`$${command}.status in ${JSON.stringify(statuses).replaceAll('"', "'")} and $${count} < ${limit}`),
+    );
   look.next(
     sfn.Choice.jsonata(scope, `${name}: done?`)
-      .when(sfn.Condition.jsonata(jsonata("$command.status = 'Success'")), props.onSuccess)
-      .when(
-        sfn.Condition.jsonata(jsonata(`$command.status in ['Pending', 'InProgress', 'Delayed'] and $looks < ${looks}`)),
-        wait,
-      )
+      .when(sfn.Condition.jsonata(jsonata(`$${command}.status = 'Success'`)), props.onSuccess)
+      // What was not delivered in time never will be.
+      .when(status(['Pending', 'Delayed'], Math.ceil((DELIVERY_SECONDS + 5) / POLL_SECONDS)), wait)
+      .when(status(['InProgress'], most), wait)
       .otherwise(props.onFailure),
   );
   return send;

@@ -37,6 +37,8 @@ export interface Wish {
   readonly noticedAt?: number;
   /** 1 for the first replacement. */
   readonly attempt: number;
+  /** Whether it has tried already to stop the source, ready or not. */
+  readonly stopTried: boolean;
 }
 
 /**
@@ -54,7 +56,7 @@ export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
     return { next: 'arm', reason, ...(source && { sourceId: source.id }), armSeconds };
   }
   const noticedAt = earliest(wish.noticedAt, holder.interruptedAt);
-  if (noticedAt === undefined || !isAlive(holder)) {
+  if (noticedAt === undefined || !isAlive(holder) || wish.stopTried) {
     return { next: 'arm', reason: `${holder.id} is to be left`, sourceId: holder.id, armSeconds };
   }
   const deadline = noticedAt + DEADLINE_SECONDS * 1000;

@@ -14,6 +14,8 @@ export interface LookInput {
   readonly source?: string;
   /** ISO 8601 */
   readonly noticedAt?: string;
+  /** Whether this relocation has tried already to stop the source. */
+  readonly stopTried: boolean;
 }
 
 const ec2 = new EC2Client({});
@@ -26,6 +28,7 @@ export const handler = middy(async (input: LookInput): Promise<Plan> => {
     {
       execution: input.execution,
       attempt: input.attempt,
+      stopTried: input.stopTried,
       ...(input.source && { sourceId: input.source }),
       ...(input.noticedAt && { noticedAt: Date.parse(input.noticedAt) }),
     },

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { plan } from '../../../functions/core/plan.ts';
 import { attachedTo, databaseState, EXECUTION, host, NOW, SOURCE, source, volume } from './build.ts';
 
-const WISH = { execution: EXECUTION, sourceId: SOURCE, attempt: 1 };
+const WISH = { execution: EXECUTION, sourceId: SOURCE, attempt: 1, stopTried: false };
 
 describe('what a relocation does next', () => {
   it('arms a replacement until 75 s after the notice', () => {
@@ -22,6 +22,10 @@ describe('what a relocation does next', () => {
       sourceId: SOURCE,
     });
   });
+  it('arms a replacement after all when the source did not stop at the deadline', () => {
+    const wish = { ...WISH, noticedAt: NOW - 90_000, stopTried: true };
+    expect(plan(databaseState(), wish, NOW)).toMatchObject({ next: 'arm', sourceId: SOURCE, armSeconds: 75 });
+  });
   it('learns the deadline from the host when the notice came after the recommendation that started it', () => {
     const state = databaseState({ hosts: [source({ interruptedAt: NOW - 30_000 })] });
     expect(plan(state, WISH, NOW)).toMatchObject({ next: 'arm', deadline: NOW + 45_000, armSeconds: 45 });
@@ -39,13 +43,15 @@ describe('what a relocation does next', () => {
     expect(plan(databaseState(), { ...WISH, attempt: 40 }, NOW).armSeconds).toBe(600);
   });
   it('leaves whichever host holds the volume when no source is named', () => {
-    expect(plan(databaseState(), { execution: EXECUTION, attempt: 1 }, NOW)).toMatchObject({
+    expect(plan(databaseState(), { execution: EXECUTION, attempt: 1, stopTried: false }, NOW)).toMatchObject({
       next: 'arm',
       sourceId: SOURCE,
     });
   });
   it('arms the first host of a database that has none', () => {
-    expect(plan({ volume: volume(), hosts: [] }, { execution: EXECUTION, attempt: 1 }, NOW)).toMatchObject({
+    expect(
+      plan({ volume: volume(), hosts: [] }, { execution: EXECUTION, attempt: 1, stopTried: false }, NOW),
+    ).toMatchObject({
       next: 'arm',
       reason: 'no host holds the data volume',
     });
