@@ -1,6 +1,7 @@
 import { Fn, Stack, Tags } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
 import { DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
 import { readCommand } from './command.ts';
@@ -23,12 +24,12 @@ const ROOT_GIB = 8;
 export class HostTemplate extends Construct {
   readonly launchTemplateId: string;
   readonly role: iam.Role;
-  readonly #passwordParameter: string;
+  readonly #database: string;
 
   constructor(scope: Construct, id: string, { name, database, address, network, imageId }: HostTemplateProps) {
     super(scope, id);
     const stack = Stack.of(this);
-    this.#passwordParameter = `/keeper/${name}/password`;
+    this.#database = name;
     this.role = new iam.Role(this, 'Role', {
       assumedBy: new iam.ServicePrincipal('ec2.amazonaws.com'),
       description: `Hosts of the database ${name}.`,
@@ -58,7 +59,7 @@ export class HostTemplate extends Construct {
       `export KEEPER_REGION='${stack.region}'`,
       `export KEEPER_ADDRESS='${address}'`,
       `export KEEPER_IMAGE='${database.image}'`,
-      `export KEEPER_PASSWORD_PARAMETER='${this.#passwordParameter}'`,
+      `export KEEPER_PASSWORD_PARAMETER='/keeper/${name}/password'`,
       ...script,
     ].join('\n');
     const tags = [
@@ -91,15 +92,27 @@ export class HostTemplate extends Construct {
       tagSpecifications: [{ resourceType: 'launch-template', tags }],
     });
     this.launchTemplateId = template.ref;
+    // What the newest host says of its takeover; the workflow asks here, because the agent of a fresh host comes late.
+    new ssm.CfnParameter(this, 'Takeover', {
+      name: `/keeper/${name}/takeover`,
+      type: 'String',
+      value: 'nobody has taken over yet',
+      description: `How the newest host of ${name} has taken over.`,
+    });
     Tags.of(this).add(DATABASE_TAG, name);
   }
 
   /**
-   * What a host may do: register with Systems Manager, report its task, and keep its password. Its own policy, because
+   * What a host may do: register with Systems Manager, report its task and its takeover, and keep its password. Its own policy, because
    * the role has to exist before the workflows that it reports to.
    */
   mayReport(): iam.Policy {
-    const stack = Stack.of(this);
+    const parameterArn = (name: string) =>
+      Stack.of(this).formatArn({
+        service: 'ssm',
+        resource: 'parameter',
+        resourceName: `keeper/${this.#database}/${name}`,
+      });
     return new iam.Policy(this, 'report', {
       roles: [this.role],
       statements: [
@@ -118,10 +131,9 @@ export class HostTemplate extends Construct {
         }),
         new iam.PolicyStatement({
           actions: ['ssm:GetParameter', 'ssm:PutParameter'],
-          resources: [
-            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: this.#passwordParameter.slice(1) }),
-          ],
+          resources: [parameterArn('password')],
         }),
+        new iam.PolicyStatement({ actions: ['ssm:PutParameter'], resources: [parameterArn('takeover')] }),
       ],
     });
   }

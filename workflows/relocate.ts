@@ -31,8 +31,10 @@ export const VERIFY_SECONDS = 40;
 
 /** Replacements that may fail for another reason than capacity before a person is needed. */
 const MOST_FAILED_HOSTS = 5;
-/** Verifications at least five seconds apart: ten minutes and more, for an agent that comes late and a long crash recovery. */
-const MOST_VERIFICATIONS = 120;
+/** Verifications at least three seconds apart: ten minutes and more, for an agent that comes late and a long crash recovery. */
+const MOST_VERIFICATIONS = 200;
+/** Times that the host is asked itself, at least two seconds apart, before Systems Manager is asked to look. */
+const MOST_QUESTIONS = 15;
 const NEVER_ASKED = { status: 'NotAsked', detail: 'not asked yet', stdout: 'nothing' };
 /** People are told of missing capacity at once, and then every tenth time: about every three minutes. */
 const TELL_EVERY = 10;
@@ -62,6 +64,8 @@ export class Relocate extends Construct {
   readonly stateMachine: sfn.StateMachine;
   readonly #props: RelocateProps;
   #cleanUp: sfn.State | undefined;
+  #leaving: sfn.Choice | undefined;
+  #finished: sfn.State | undefined;
 
   constructor(scope: Construct, id: string, props: RelocateProps) {
     super(scope, id);
@@ -88,6 +92,8 @@ export class Relocate extends Construct {
         failedHosts: 0,
         verifications: 0,
         unanswered: 0,
+        asked: 0,
+        report: { of: 'nobody', text: 'nothing' },
         verifyCommand: NEVER_ASKED,
         stopTried: false,
         sources: [],
@@ -282,7 +288,7 @@ export class Relocate extends Construct {
   #verify(look: sfn.State, move: sfn.State): sfn.State {
     // Back to Move, not to Verify: the host may be gone meanwhile, and Move sees that.
     const wait = sfn.Wait.jsonata(this, 'Wait before verifying again', {
-      time: sfn.WaitTime.duration(Duration.seconds(5)),
+      time: sfn.WaitTime.duration(Duration.seconds(2)),
     });
     wait.next(move);
     const leave = sfn.Pass.jsonata(this, 'Leave this host', {
@@ -292,6 +298,8 @@ export class Relocate extends Construct {
         failedHosts: jsonata('$failedHosts + 1'),
         verifications: 0,
         unanswered: 0,
+        asked: 0,
+        report: { of: 'nobody', text: 'nothing' },
         verifyCommand: NEVER_ASKED,
         stopTried: false,
       },
@@ -307,15 +315,7 @@ export class Relocate extends Construct {
     ].join(' or ');
     const failed = sfn.Choice.jsonata(this, 'Verify again?')
       .when(sfn.Condition.jsonata(jsonata(`$not(${hopeless})`)), wait)
-      .when(sfn.Condition.jsonata(jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS}`)), leave)
-      .otherwise(
-        this.#giveUp('The database does not serve', {
-          Error: 'VerificationFailed',
-          Cause: jsonata(
-            "$moved.host & ' has the volume and does not serve: ' & $verifyCommand.status & ': ' & $verifyCommand.detail",
-          ),
-        }),
-      );
+      .otherwise(this.#leaveOrGiveUp(leave));
     const count = sfn.Pass.jsonata(this, 'Count the verification', {
       assign: {
         verifications: jsonata('$verifications + 1'),
@@ -333,10 +333,61 @@ export class Relocate extends Construct {
         onFailure: failed,
       }),
     );
-    return count;
+    return this.#ask(count, wait, leave);
+  }
+
+  /**
+   * First the host itself is asked, which reports its takeover together with a write that it has read back: the agent,
+   * without which there is no Verify, may come minutes later. What the host has not said after a while, Verify finds out.
+   */
+  #ask(verify: sfn.State, wait: sfn.State, leave: sfn.State): sfn.State {
+    const ask = this.#guarded(
+      tasks.CallAwsService.jsonata(this, 'Ask the host', {
+        service: 'ssm',
+        action: 'getParameter',
+        parameters: { Name: jsonata("'/keeper/' & $database.name & '/takeover'") },
+        iamResources: ['*'],
+        taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+        assign: {
+          asked: jsonata('$asked + 1'),
+          report: {
+            of: jsonata("$substringBefore($states.result.Parameter.Value, '\\n')"),
+            text: jsonata("$trim($substringAfter($states.result.Parameter.Value, '\\n'))"),
+          },
+        },
+      }),
+    );
+    const failed = sfn.Pass.jsonata(this, 'The takeover failed', {
+      assign: { verifyCommand: { ...NEVER_ASKED, status: 'TakeoverFailed', detail: jsonata('$report.text') } },
+    });
+    failed.next(this.#leaveOrGiveUp(leave));
+    ask.next(
+      sfn.Choice.jsonata(this, 'What does it say?')
+        .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' serves'")), this.#finish())
+        .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' failed'")), failed)
+        .when(sfn.Condition.jsonata(jsonata(`$asked < ${MOST_QUESTIONS}`)), wait)
+        .otherwise(verify),
+    );
+    return ask;
+  }
+
+  /** Another host takes over from one that does not serve, as long as that has not happened too often. */
+  #leaveOrGiveUp(leave: sfn.State): sfn.Choice {
+    this.#leaving ??= sfn.Choice.jsonata(this, 'Another host?')
+      .when(sfn.Condition.jsonata(jsonata(`$failedHosts + 1 < ${MOST_FAILED_HOSTS}`)), leave)
+      .otherwise(
+        this.#giveUp('The database does not serve', {
+          Error: 'VerificationFailed',
+          Cause: jsonata(
+            "$moved.host & ' has the volume and does not serve: ' & $verifyCommand.status & ': ' & $verifyCommand.detail",
+          ),
+        }),
+      );
+    return this.#leaving;
   }
 
   #finish(): sfn.State {
+    if (this.#finished) return this.#finished;
     const retire = this.#retire('Retire the source', { sources: jsonata('$sources'), verified: true });
     const result = {
       database: jsonata('$database.name'),
@@ -347,7 +398,7 @@ export class Relocate extends Construct {
       attempts: jsonata('$attempt'),
       checkpoint: jsonata('$checkpoint'),
       takeover: jsonata(
-        "$parse($filter($split($verifyCommand.stdout, '\\n'), function($line) { $trim($line) != '' })[-1])",
+        "$report.of = $moved.host & ' serves' ? $split($report.text, '\\n') : $trim($verifyCommand.stdout)",
       ),
     };
     const relocated = sfn.Succeed.jsonata(this, 'Relocated', { outputs: jsonata('$result') });
@@ -359,6 +410,7 @@ export class Relocate extends Construct {
     const summarise = sfn.Pass.jsonata(this, 'Summarise', { assign: { result } });
     retire.next(summarise);
     summarise.next(publish);
+    this.#finished = retire;
     return retire;
   }
 
@@ -482,11 +534,13 @@ export class Relocate extends Construct {
           resources: Object.values(functions).map((f) => f.functionArn),
         }),
       ],
-      'find-the-volume': [
+      'read-parameters': [
         new iam.PolicyStatement({
           actions: ['ssm:GetParameter'],
-          resources: Object.keys(databases).map((name) =>
-            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/volume-id` }),
+          resources: Object.keys(databases).flatMap((name) =>
+            ['volume-id', 'takeover'].map((each) =>
+              stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/${each}` }),
+            ),
           ),
         }),
       ],

@@ -65,7 +65,7 @@ export const LATENCIES = {
   /** Registration of the agent of a fresh host, from `running`. */
   'ssm.agentOnline': {
     medianMs: 35000,
-    p99Ms: 180000,
+    p99Ms: 120_000,
     source: '"30 s to several minutes": DataDog/stratus-red-team#108; >120 s 1–2×/day: CIROH-UA/ngen-datastream#361',
   },
   /** SendCommand accepted → script starts. */

@@ -55,21 +55,20 @@ export class Addresses {
     const current = addresses.filter(
       (address) => to.subnet.owners.get(address) === to && !to.secondary.includes(address),
     );
+    const left: NetworkInterface[] = [];
     for (const address of current) {
       const from = [...this.#state.interfaces.values()].find(
         (other) => other.subnet === to.subnet && other.secondary.includes(address),
       );
-      if (from) {
-        from.secondary = from.secondary.filter((other) => other !== address);
-        this.#changed(from, address, 'unassigned');
-        await this.#deliver(from);
-      }
+      if (!from) continue;
+      from.secondary = from.secondary.filter((other) => other !== address);
+      this.#changed(from, address, 'unassigned');
+      left.push(from);
     }
-    const arrived = current.filter((address) => to.subnet.owners.get(address) === to);
-    if (arrived.length === 0) return;
-    to.secondary = [...to.secondary, ...arrived];
-    for (const address of arrived) this.#changed(to, address, 'assigned');
-    await this.#deliver(to);
+    to.secondary = [...to.secondary, ...current];
+    for (const address of current) this.#changed(to, address, 'assigned');
+    // The network goes over from one interface to the other; there is no moment at which it knows neither.
+    for (const networkInterface of [to, ...left]) await this.#deliver(networkInterface);
   }
 
   /** Tells the guest which addresses the network delivers to it. */

@@ -209,6 +209,7 @@ export class Commands {
       const outcomes = await this.#runSteps(invocation);
       this.#recordPhase(invocation, 'ended', {
         exitCode: outcomes.at(-1)?.exitCode,
+        stderr: outcomes.at(-1)?.stderr.trim(),
         steps: outcomes.flatMap((outcome) => parseSteps(outcome.stdout)),
       });
       await this.#report(invocation, outcomes);

@@ -180,10 +180,11 @@ export class ModelledHost implements Host {
 
   async #takeover(shell: Shell, userData: string): Promise<void> {
     let token: string | undefined;
+    let database = '';
     try {
       if (this.#faults.has('slowBoot')) await shell.pause(SLOW_BOOT_MS);
       const variables = readUserData(userData);
-      token = variables.taskToken;
+      ({ taskToken: token, database } = variables);
       await this.#arm(shell);
       if (token !== undefined && (await this.#reportArmed(shell, token))) token = undefined;
       shell.step('report-armed');
@@ -192,13 +193,35 @@ export class ModelledHost implements Host {
       await this.#serve(shell, variables);
       this.#takeoverSteps = shell.steps;
       this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps });
+      await this.#reportTakeover(
+        shell,
+        database,
+        'serves',
+        shell.stdout.filter((line) => line.startsWith('keeper-step ')).join('\n'),
+      );
     } catch (error) {
       if (!(error instanceof ScriptFailed)) throw error;
       this.#takeoverSteps = shell.steps;
       this.#takeoverFailure = error.message;
       this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps, failure: error.message });
       if (token !== undefined) await this.#reportFailure(shell, token, error.message);
+      await this.#reportTakeover(shell, database, 'failed', error.message);
     }
+  }
+
+  async #reportTakeover(shell: Shell, database: string, outcome: 'serves' | 'failed', text: string): Promise<void> {
+    const { instanceId } = this.identity;
+    const Value = `${instanceId} ${outcome}\n${text}\n`;
+    const put = this.#awsCall('ssm', 'PutParameter', {
+      Name: `/keeper/${database}/takeover`,
+      Type: 'String',
+      Value,
+      Overwrite: true,
+    });
+    const failed = (error: Error) => {
+      if (!(error instanceof AwsError)) throw error;
+    };
+    await shell.waitFor(Promise.race([put.then(() => {}, failed), this.#cloud.clock.sleep(REPORT_TIMEOUT_MS)]));
   }
 
   async #arm(shell: Shell): Promise<void> {

@@ -1,0 +1,147 @@
+import { cp, mkdir } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import type { Credentials } from '../cloud/wire/endpoint.ts';
+import type { GuestVolume, Host, HostIdentity, HostRuntime } from './host.ts';
+import { directoryName, removeDirectory, sweepLeftovers } from './real/leftovers.ts';
+import { Machine } from './real/machine.ts';
+import { MetadataService } from './real/metadata.ts';
+import { Network } from './real/network.ts';
+import { VolumePool } from './real/volumes.ts';
+
+export { sweepLeftovers } from './real/leftovers.ts';
+
+export interface RealHostsOptions {
+  readonly region: string;
+  /** The Unix socket on which the local cloud's AWS endpoint listens. */
+  readonly endpointSocket: string;
+  /** The temporary credentials of a host's role, which its metadata service hands out. */
+  readonly credentialsFor: (identity: HostIdentity) => Credentials & { readonly expiration: Date };
+  /** Milliseconds that these take on a host; asked when it boots. */
+  readonly latency: (name: 'host.installDocker' | 'host.pullImage', instanceId: string) => number;
+  /** What a host's user data prints. */
+  readonly onOutput?: (instanceId: string, line: string) => void;
+}
+
+/** By primary address: a later host may get that of one that has ended. */
+type Machines = Map<string, { readonly identity: HostIdentity; readonly machine: Machine }>;
+
+/**
+ * Hosts with real disks, on Linux as root: each is a set of namespaces with a root file system, processes and network
+ * interface of its own; a volume is a loop device, a snapshot an atomic copy. All of them share the machine's kernel and
+ * page cache. PostgreSQL is the machine's own, behind stand-ins for `docker`, `dnf`, `systemctl` and `aws`.
+ *
+ * The kernel ends every process of this runtime together with the one that started it. What then remains, loop devices
+ * and files, the next start removes.
+ */
+export class RealHosts implements HostRuntime {
+  readonly #options: RealHostsOptions;
+  readonly #directory: string;
+  readonly #pool: VolumePool;
+  readonly #network: Network;
+  readonly #metadata: MetadataService;
+  readonly #machines: Machines;
+  #closed: Promise<void> | undefined;
+
+  private constructor(
+    options: RealHostsOptions,
+    directory: string,
+    parts: { pool: VolumePool; network: Network; metadata: MetadataService },
+    machines: Machines,
+  ) {
+    this.#options = options;
+    this.#directory = directory;
+    this.#pool = parts.pool;
+    this.#network = parts.network;
+    this.#metadata = parts.metadata;
+    this.#machines = machines;
+  }
+
+  /** @throws Error when this is not Linux, or the process is not root */
+  static async start(options: RealHostsOptions): Promise<RealHosts> {
+    if (process.platform !== 'linux' || process.getuid?.() !== 0) {
+      throw new Error('hosts with real disks need Linux and root');
+    }
+    await sweepLeftovers();
+    const directory = directoryName();
+    await mkdir(directory, { mode: 0o700 });
+    await prepareGuest(`${directory}/guest`);
+    const machines: Machines = new Map();
+    const metadata = await MetadataService.listen(`${directory}/metadata`, (address) => {
+      const found = machines.get(address);
+      if (!found) return undefined;
+      const { identity, machine } = found;
+      const credentials = () => options.credentialsFor(identity);
+      return { identity, region: options.region, addresses: machine.addresses, credentials };
+    });
+    const [pool, network] = await Promise.all([
+      VolumePool.start(directory),
+      Network.start({ metadata: `${directory}/metadata`, endpoint: options.endpointSocket }),
+    ]);
+    return new RealHosts(options, directory, { pool, network, metadata }, machines);
+  }
+
+  async createHost(identity: HostIdentity): Promise<Host> {
+    const { instanceId } = identity;
+    const machine = await Machine.start({
+      identity,
+      pool: this.#pool,
+      network: this.#network,
+      directory: `${this.#directory}/${instanceId}`,
+      guestDirectory: `${this.#directory}/guest`,
+      onOutput: (line) => this.#options.onOutput?.(instanceId, line),
+      latency: (name) => this.#options.latency(name, instanceId),
+    });
+    this.#machines.set(identity.privateIp, { identity, machine });
+    return machine;
+  }
+
+  createVolume(volume: GuestVolume, fromSnapshotId?: string): Promise<void> {
+    return this.#pool.create(volume, fromSnapshotId);
+  }
+
+  deleteVolume(volumeId: string): Promise<void> {
+    return this.#pool.delete(volumeId);
+  }
+
+  async createSnapshot(snapshotId: string, volumeId: string): Promise<void> {
+    this.#pool.copy(volumeId, snapshotId);
+  }
+
+  deleteSnapshot(snapshotId: string): Promise<void> {
+    return this.#pool.delete(snapshotId);
+  }
+
+  /** argv that runs `command` where the database's clients are: outside of all hosts, in the same network. */
+  onClient(command: readonly string[]): readonly string[] {
+    return this.#network.onClient(command);
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#machines.values()].map(({ machine }) => machine.shutdown('hard')));
+    await this.#pool.close();
+    await Promise.all([this.#network.close(), this.#metadata.close()]);
+    await removeDirectory(this.#directory);
+  }
+}
+
+/** What every host gets as /opt/drill. */
+async function prepareGuest(directory: string): Promise<void> {
+  await cp(fileURLToPath(new URL('./real/guest', import.meta.url)), directory, { recursive: true });
+  await build({
+    entryPoints: [fileURLToPath(new URL('./real/aws.ts', import.meta.url))],
+    outfile: `${directory}/libexec/aws.mjs`,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    minify: true,
+    logLevel: 'error',
+    // CommonJS inside of the bundle calls `require` for Node's own modules
+    banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
+  });
+}

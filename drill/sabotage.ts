@@ -1,0 +1,43 @@
+import type { Host } from './hosts/host.ts';
+import type { Stage } from './stage.ts';
+
+/** What can be broken on purpose, to see that the drill notices. */
+export const SABOTAGES = {
+  'kill-postgres': 'PostgreSQL is killed with signal 9 while it serves',
+  'full-disk': 'something else fills the data volume',
+  'hanging-unmount': 'a process keeps the volume busy, so that it cannot be unmounted',
+  'corrupt-takeover': "the replacement's user data is cut off in the middle",
+} as const;
+
+export type Sabotage = keyof typeof SABOTAGES;
+
+/** Scripts that run as root on the serving host. */
+const ON_SOURCE: Partial<Record<Sabotage, string>> = {
+  'kill-postgres': 'kill -9 "$(head -1 /data/pgdata/postmaster.pid)"',
+  'full-disk': 'cat /dev/zero >/data/filler 2>/dev/null || sync /data',
+  'hanging-unmount': 'cd /data && setsid sleep 600 >/dev/null 2>&1 &',
+};
+
+/** Seconds after the notice: while the source serves, and the replacement is being armed. */
+const AFTER_SECONDS = 8;
+
+/** Breaks it, from now on. */
+export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
+  const { cloud, ec2 } = stage.local;
+  if (how === 'corrupt-takeover') {
+    cloud.onHappening(({ kind, subject, detail }) => {
+      if (kind === 'instance-state' && detail['state'] === 'running') cutUserData(ec2.machine(subject)?.host);
+    });
+    return;
+  }
+  const script = ON_SOURCE[how] ?? '';
+  cloud.clock.after(AFTER_SECONDS * 1000, () => {
+    void ec2.machine(sourceId)?.host?.run({ document: 'sabotage', script, environment: {}, timeoutSeconds: 60 });
+  });
+}
+
+function cutUserData(host: Host | undefined): void {
+  if (!host) return;
+  const boot = host.boot.bind(host);
+  host.boot = (userData) => boot(userData.slice(0, userData.length / 2));
+}

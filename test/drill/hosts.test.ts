@@ -1,0 +1,155 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { sweepLeftovers } from '../../drill/hosts/real.ts';
+import { Ledger } from '../../drill/ledger/ledger.ts';
+import { ADDRESS, canRunHosts, PASSWORD_PARAMETER, Stage, type TestHost } from '../commands/hosts.ts';
+
+describe.runIf(canRunHosts)('hosts with real disks', () => {
+  let stage: Stage;
+  let host: TestHost;
+  beforeAll(async () => {
+    stage = await Stage.open();
+    host = await stage.host();
+  });
+  afterAll(() => stage.close());
+
+  const mkfs = 'mkfs.xfs -q $DEVICE && mkdir -p /mnt && mount $DEVICE /mnt';
+  const mount = 'mkdir -p /mnt && mount $DEVICE /mnt';
+
+  async function attached(volumeId: string, to = host): Promise<Record<string, string>> {
+    await to.host.attach({ volumeId, sizeGiB: 8 });
+    return to.device(volumeId);
+  }
+
+  it('run scripts as the agent does, and kill all of them at their timeout', async () => {
+    const fine = await host.run('echo "$SSM_word"; id -u; echo oops >&2; exit 3', { SSM_word: 'two words' });
+    expect(fine).toEqual({ exitCode: 3, timedOut: false, stdout: 'two words\n0\n', stderr: 'oops\n' });
+    const stuck = await host.run('echo begun; sleep 321.5 & sleep 321.5', {}, 1);
+    expect(stuck).toMatchObject({ exitCode: 137, timedOut: true, stdout: 'begun\n' });
+    expect((await host.run('pgrep -f "sleep 321.5"')).exitCode).toBe(1);
+  });
+
+  it('give a device away only when nothing uses it', async () => {
+    const volumeId = await stage.volume();
+    const device = await attached(volumeId);
+    await host.run('setsid sleep 20 3<$DEVICE >/dev/null 2>&1 & echo $! >/run/holder', device);
+    expect(await host.host.detach(volumeId)).toBe('busy');
+    await host.run('kill "$(</run/holder)"');
+    await host.run(mkfs, device);
+    expect(await host.host.detach(volumeId)).toBe('busy');
+    await host.run('cd /mnt; umount --lazy /mnt; setsid sleep 20 >/dev/null 2>&1 & echo $! >/run/holder');
+    expect(await host.host.detach(volumeId)).toBe('busy');
+    await host.run('kill "$(</run/holder)"; while [[ -e /proc/$(</run/holder) ]]; do sleep 0.01; done');
+    expect(await host.host.detach(volumeId)).toBe('detached');
+    expect((await host.run('ls /dev/disk/by-id')).stdout).toBe('');
+  });
+
+  it('lose in a power failure what was not flushed, and keep it in a shutdown', async () => {
+    const kept: string[] = [];
+    for (const how of ['hard', 'os'] as const) {
+      const volumeId = await stage.volume();
+      const victim = await stage.host();
+      const device = await attached(volumeId, victim);
+      await victim.run(`${mkfs} && echo 1 >/mnt/flushed && sync && echo 1 >/mnt/cached`, device);
+      await victim.host.shutdown(how);
+      const found = await host.run(`${mount} && ls /mnt; umount /mnt`, await attached(volumeId));
+      kept.push(found.stdout);
+    }
+    expect(kept).toEqual(['flushed\n', 'cached\nflushed\n']);
+  });
+
+  it('answer for instance metadata with a token only', async () => {
+    const metadata = 'http://169.254.169.254/latest';
+    const status = 'curl -s -o /dev/null -w "%{http_code} "';
+    const answers = await host.run(
+      `${status} ${metadata}/meta-data/instance-id; ${status} -X PUT ${metadata}/api/token
+       token=$(curl -s -X PUT ${metadata}/api/token -H 'X-aws-ec2-metadata-token-ttl-seconds: 60')
+       read() { curl -s "${metadata}/meta-data/$1" -H "X-aws-ec2-metadata-token: $token"; echo; }
+       read instance-id; read placement/region; read "network/interfaces/macs/$(read mac)/local-ipv4s"
+       ${status} ${metadata}/meta-data/no-such-thing -H "X-aws-ec2-metadata-token: $token"`,
+    );
+    expect(answers.stdout).toBe(`401 400 ${host.instanceId}\nus-east-1\n${host.privateIp}\n404 `);
+  });
+
+  it('have stand-ins that refuse what they do not model', async () => {
+    for (const line of [
+      'docker run x',
+      'docker create --privileged x',
+      'aws s3 ls',
+      'dnf install -y htop',
+      'systemctl stop x',
+    ]) {
+      const refused = await host.run(`ln -sf /opt/drill/available/docker /opt/drill/bin/docker; ${line}`);
+      expect(refused.stderr).toContain('not modelled');
+      expect(refused.exitCode).toBe(64);
+    }
+  });
+
+  it('move between each other without losing an acknowledged row, and a snapshot has all rows before it', async () => {
+    const { host: source, volumeId } = await stage.serving();
+    const target = await stage.host();
+    await target.arm(volumeId);
+    const ledger = new Ledger();
+    const acknowledged: number[] = [];
+    ledger.onProgress((progress) => acknowledged.push(progress.acknowledged));
+    const password = stage.aws.parameters.get(PASSWORD_PARAMETER) ?? '';
+    await ledger.start({ onClient: (argv) => stage.hosts.onClient(argv), address: ADDRESS, password });
+
+    const before = acknowledged.at(-1) ?? 0;
+    await stage.hosts.createSnapshot('snap-1', volumeId);
+    expect(await source.release(volumeId)).toMatchObject({ exitCode: 0 });
+    expect(await source.host.detach(volumeId)).toBe('detached');
+    await target.receive(volumeId);
+    const moved = acknowledged.at(-1) ?? 0;
+    await new Promise<void>((resolve) => ledger.onProgress((now) => now.acknowledged > moved + 50 && resolve()));
+    const report = await ledger.stop();
+    expect(report.lost).toEqual([]);
+    expect(report.acknowledged).toBeGreaterThan(before + 50);
+    expect(report.gaps).toContainEqual(report.longestGap);
+    expect(report.longestGap.to - report.longestGap.from).toBeLessThan(5000);
+
+    await stage.hosts.createVolume({ volumeId: 'vol-00000000000c10e00', sizeGiB: 10 }, 'snap-1');
+    const reader = await stage.host();
+    await reader.arm('vol-00000000000c10e00');
+    await reader.receive('vol-00000000000c10e00');
+    const rows = await reader.sql('SELECT count(*) FROM drill.ledger');
+    expect(Number(rows.stdout)).toBeGreaterThanOrEqual(before);
+  });
+
+  it('leave nothing behind when the drill is killed', async () => {
+    const drill = spawn(process.execPath, [fileURLToPath(new URL('./abandoned.ts', import.meta.url))]);
+    const [directory] = await once(drill.stdout, 'data');
+    onTestFinished(() => rmSync(String(directory), { recursive: true }));
+    const alive = () => commandLines().filter((line) => line.includes('sleep 987.654'));
+    expect(alive()).toHaveLength(1);
+    drill.kill('SIGKILL');
+    await once(drill, 'exit');
+    const swept = await sweepLeftovers();
+    expect(swept).toEqual([expect.stringContaining(`keeper-drill-${drill.pid}-`)]);
+    expect(alive()).toEqual([]);
+    expect(backingFiles().filter((file) => file.includes(`keeper-drill-${drill.pid}-`))).toEqual([]);
+    expect(await sweepLeftovers()).toEqual([]);
+  });
+});
+
+function commandLines(): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => read(`/proc/${pid}/cmdline`).replaceAll('\0', ' '));
+}
+
+function backingFiles(): string[] {
+  return readdirSync('/sys/block').map((name) => read(`/sys/block/${name}/loop/backing_file`));
+}
+
+/** Empty when there is no such file: what is looked at may end meanwhile. */
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
