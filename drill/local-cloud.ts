@@ -1,6 +1,7 @@
 import type { Clock } from './cloud/clock.ts';
 import { CloudFormation, type DeployedStack } from './cloud/cloudformation.ts';
 import { CloudWatch } from './cloud/cloudwatch.ts';
+import { customResourceHandler } from './cloud/custom-resource.ts';
 import { Ec2 } from './cloud/ec2/ec2.ts';
 import { EventBridge } from './cloud/events.ts';
 import { Iam } from './cloud/iam.ts';
@@ -88,6 +89,7 @@ export async function createLocalCloud<Runtime extends HostRuntime>(
     {},
     ...[iam, ec2, ssm, states, lambda, events, sns, sqs, logs, cloudwatch].map((each) => each.handlers),
   );
+  handlers['AWS::CloudFormation::CustomResource'] = customResourceHandler(cloud, endpoint, iam.administrator);
   const formation = new CloudFormation(cloud, handlers, { resolveSsmParameter: (name) => ssm.parameterValue(name) });
   return {
     cloud,

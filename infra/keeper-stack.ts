@@ -1,4 +1,4 @@
-import { CfnParameter, Duration, Stack, type StackProps } from 'aws-cdk-lib';
+import { ArnFormat, CfnParameter, CustomResource, Duration, Stack, type StackProps } from 'aws-cdk-lib';
 import * as events from 'aws-cdk-lib/aws-events';
 import * as targets from 'aws-cdk-lib/aws-events-targets';
 import * as iam from 'aws-cdk-lib/aws-iam';
@@ -181,7 +181,7 @@ export class KeeperStack extends Stack {
       );
       return made;
     };
-    rule(
+    const onNotice = rule(
       'SpotNotice',
       {
         description: 'Keeper: AWS announces that it takes a Spot Instance, or that it is likely to.',
@@ -214,10 +214,35 @@ export class KeeperStack extends Stack {
       ],
     });
 
-    for (const template of templates) {
-      const policy = template.mayReport();
-      // No host before it may report and register.
-      everyMinute.node.addDependency(policy);
-    }
+    const removeHosts = new KeeperFunction(this, 'remove-hosts', {
+      description: 'Keeper: terminates all hosts when the stack is deleted.',
+      timeout: Duration.minutes(15),
+      may: {
+        'read-hosts': can.readHosts,
+        'terminate-hosts': can.terminateHosts,
+        'stop-relocations': [
+          new iam.PolicyStatement({ actions: ['states:ListExecutions'], resources: [stateMachineArn] }),
+          new iam.PolicyStatement({
+            actions: ['states:StopExecution'],
+            resources: [
+              this.formatArn({
+                service: 'states',
+                resource: 'execution',
+                resourceName: `${relocate.stateMachine.stateMachineName}:*`,
+                arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+              }),
+            ],
+          }),
+        ],
+      },
+    });
+    // Hosts are in no template: whoever deletes the stack means them too. Everything that could start a host goes before
+    // them, and everything that a host is made of after them.
+    const hosts = new CustomResource(this, 'Hosts', {
+      serviceToken: removeHosts.lambda.functionArn,
+      properties: { RelocateArn: stateMachineArn, Databases: names },
+    });
+    for (const rule of [everyMinute, onNotice]) rule.node.addDependency(hosts);
+    for (const template of templates) hosts.node.addDependency(template, template.mayReport());
   }
 }

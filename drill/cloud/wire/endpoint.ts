@@ -22,6 +22,7 @@ export class Endpoint {
   readonly cloud: Cloud;
   readonly #random: Random;
   readonly #callers = new Map<string, () => Caller>();
+  readonly #presigned = new Map<string, (body: string) => void>();
 
   constructor(cloud: Cloud) {
     this.cloud = cloud;
@@ -33,6 +34,13 @@ export class Endpoint {
     const accessKeyId = `ASIA${this.#random.hex(16).toUpperCase()}`;
     this.#callers.set(accessKeyId, typeof caller === 'function' ? caller : () => caller);
     return { accessKeyId, secretAccessKey: this.#random.hex(40), sessionToken: this.#random.hex(64) };
+  }
+
+  /** An address to which anybody may put one body, as S3's presigned ones are. */
+  presign(put: (body: string) => void): string {
+    const path = `/${this.#random.uuid()}?X-Amz-Signature=${this.#random.hex(64)}`;
+    this.#presigned.set(path, put);
+    return `https://local-presigned.s3.amazonaws.com${path}`;
   }
 
   revoke(accessKeyId: string): void {
@@ -52,6 +60,12 @@ export class Endpoint {
   }
 
   async #answer(request: WireRequest): Promise<WireResponse> {
+    const put = request.method === 'PUT' ? this.#presigned.get(request.path) : undefined;
+    if (put) {
+      await this.cloud.clock.sleep(this.cloud.latency('api'));
+      put(Buffer.from(request.body).toString());
+      return { status: 200, headers: {}, body: '' };
+    }
     const [, accessKeyId = '', signingName = ''] = CREDENTIAL.exec(request.headers['authorization'] ?? '') ?? [];
     if (!accessKeyId) throw new NotModelled(`${request.method} ${request.path} without a SigV4 Authorization header`);
     const { name: service, protocol, unknownKey } = wireService(signingName);
