@@ -242,6 +242,10 @@ describe('hosts with faults', () => {
     await launch();
     expect(calls).toMatchObject([
       { operation: 'SendTaskFailure', input: { taskToken: 'token', error: 'TakeoverFailed' } },
+      {
+        operation: 'PutParameter',
+        input: { Name: '/keeper/lighthouse/takeover', Value: 'i-0 failed\nthe image could not be pulled\n' },
+      },
     ]);
   });
 
