@@ -1,4 +1,4 @@
-import type { App } from 'aws-cdk-lib';
+import { type App, CrossStackReferences, ReferenceStrength } from 'aws-cdk-lib';
 import { type DatabaseConfig, type KeeperConfig, regionOf } from './config.ts';
 import { DataStack } from './data-stack.ts';
 import { KeeperStack } from './keeper-stack.ts';
@@ -8,6 +8,8 @@ export function buildApp(app: App, config: KeeperConfig): { data: DataStack; kee
   const region = regionOf(Object.values(config.databases)[0] as DatabaseConfig);
   const account = process.env['CDK_DEFAULT_ACCOUNT'];
   const env = { region, ...(account && { account }) };
+  // The data stack cannot be deleted before the one that refers to it.
+  CrossStackReferences.of(app).consume(ReferenceStrength.STRONG);
   const data = new DataStack(app, 'KeeperData', {
     env,
     config,

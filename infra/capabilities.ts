@@ -1,11 +1,13 @@
 import type { Stack } from 'aws-cdk-lib';
-import * as iam from 'aws-cdk-lib/aws-iam';
 import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import type { Permission } from '../workflows/permission.ts';
 import type { Command } from './command.ts';
+import type { HostTemplate } from './host-template.ts';
 
 /** Each capability is one named policy on the roles that need it. */
 export type Capability =
   | 'readHosts'
+  | 'readVolumes'
   | 'readVolumeIds'
   | 'launchHosts'
   | 'terminateHosts'
@@ -14,79 +16,127 @@ export type Capability =
   | 'releaseHosts'
   | 'removeBlankMark';
 
-/**
- * What Keeper's functions may do, limited by ARN and by the tag `keeper:database` wherever the API allows it.
- *
- * @param databases their names: the values of the tag
- */
+/** docs.aws.amazon.com/service-authorization/latest/reference: these actions have no resource types. */
+const NO_RESOURCES = 'IAM cannot limit this action to resources; it only reads.';
+const BY_TAG = "Hosts and volumes come and go; the condition limits this to what carries the database's tag.";
+const NOT_YET = 'What is being made has no id yet; the condition demands that it is made with the tag of a database.';
+
+export interface CapabilityProps {
+  /** Names of the databases: the values of the tag. */
+  readonly databases: readonly string[];
+  readonly hosts: readonly HostTemplate[];
+  /** Where hosts are launched. */
+  readonly subnetIds: readonly string[];
+  readonly release: Command;
+}
+
+/** What Keeper's functions may do, limited by ARN and by the tag `keeper:database` wherever the API allows it. */
 export function may(
   stack: Stack,
-  databases: readonly string[],
-  { hostRoles, release }: { hostRoles: readonly iam.IRole[]; release: Command },
-): Readonly<Record<Capability, iam.PolicyStatement[]>> {
+  { databases, hosts, subnetIds, release }: CapabilityProps,
+): Readonly<Record<Capability, readonly Permission[]>> {
   const arn = (resource: string, resourceName = '*') => stack.formatArn({ service: 'ec2', resource, resourceName });
-  /** Owned by AWS or others: images have no account in their ARN. */
-  const image = stack.formatArn({ service: 'ec2', resource: 'image', resourceName: '*', account: '' });
-  const own = { StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: [...databases] } };
-  const born = { StringEquals: { [`aws:RequestTag/${DATABASE_TAG}`]: [...databases] } };
-  const allow = (
-    actions: string[],
-    resources: string[],
-    conditions?: Record<string, Record<string, string | string[]>>,
-  ) => new iam.PolicyStatement({ actions, resources, ...(conditions && { conditions }) });
+  const own = { StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: databases } };
+  const born = { StringEquals: { [`aws:RequestTag/${DATABASE_TAG}`]: databases } };
 
   return {
-    // Describe actions know no resources.
-    readHosts: [allow(['ec2:DescribeInstances', 'ec2:DescribeVolumes'], ['*'])],
+    readHosts: [{ actions: ['ec2:DescribeInstances'], resources: ['*'], wildcards: NO_RESOURCES }],
+    readVolumes: [{ actions: ['ec2:DescribeVolumes'], resources: ['*'], wildcards: NO_RESOURCES }],
     readVolumeIds: [
-      allow(
-        ['ssm:GetParameter'],
-        databases.map((name) =>
+      {
+        actions: ['ssm:GetParameter'],
+        resources: databases.map((name) =>
           stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/volume-id` }),
         ),
-      ),
+      },
     ],
     launchHosts: [
-      allow(['ec2:DescribeLaunchTemplateVersions'], ['*']),
-      allow(['ec2:CreateFleet'], [arn('fleet')]),
-      // What a host is made of; that it is made as Keeper says is ensured by the launch template's own tag.
-      allow(['ec2:CreateFleet', 'ec2:RunInstances'], [arn('launch-template')], own),
-      allow(['ec2:CreateFleet', 'ec2:RunInstances'], [arn('subnet'), image]),
-      allow(['ec2:RunInstances'], [arn('security-group')]),
-      allow(['ec2:CreateFleet', 'ec2:RunInstances'], [arn('instance'), arn('volume')], born),
-      allow(['ec2:RunInstances'], [arn('network-interface'), arn('spot-instances-request')], born),
-      allow(
-        ['ec2:CreateTags'],
-        [arn('instance'), arn('volume'), arn('network-interface'), arn('spot-instances-request')],
-        {
-          StringEquals: {
-            'ec2:CreateAction': ['RunInstances', 'CreateFleet'],
-            [`aws:RequestTag/${DATABASE_TAG}`]: [...databases],
-          },
+      { actions: ['ec2:DescribeLaunchTemplateVersions'], resources: ['*'], wildcards: NO_RESOURCES },
+      {
+        actions: ['ec2:CreateFleet'],
+        resources: [arn('fleet')],
+        wildcards: 'A fleet that is being made has no id yet, and its hosts are what the next statements allow.',
+      },
+      {
+        actions: ['ec2:CreateFleet', 'ec2:RunInstances'],
+        resources: [
+          ...hosts.map((host) => arn('launch-template', host.launchTemplateId)),
+          ...subnetIds.map((id) => arn('subnet', id)),
+        ],
+      },
+      {
+        actions: ['ec2:RunInstances'],
+        resources: hosts.map((host) => arn('security-group', host.securityGroupId)),
+      },
+      {
+        actions: ['ec2:CreateFleet', 'ec2:RunInstances'],
+        // Images have no account in their ARN.
+        resources: [stack.formatArn({ service: 'ec2', resource: 'image', resourceName: '*', account: '' })],
+        wildcards: 'The launch template names the image, which is a newer one at each deployment.',
+      },
+      {
+        actions: ['ec2:CreateFleet', 'ec2:RunInstances'],
+        resources: [arn('instance'), arn('volume')],
+        conditions: born,
+        wildcards: NOT_YET,
+      },
+      {
+        actions: ['ec2:RunInstances'],
+        resources: [arn('network-interface'), arn('spot-instances-request')],
+        conditions: born,
+        wildcards: NOT_YET,
+      },
+      {
+        actions: ['ec2:CreateTags'],
+        resources: [arn('instance'), arn('volume'), arn('network-interface'), arn('spot-instances-request')],
+        conditions: {
+          StringEquals: { 'ec2:CreateAction': ['RunInstances', 'CreateFleet'], ...born.StringEquals },
           'ForAllValues:StringEquals': { 'aws:TagKeys': ['Name', DATABASE_TAG, ROLE_TAG, EXECUTION_TAG] },
         },
-      ),
-      allow(
-        ['iam:PassRole'],
-        hostRoles.map((role) => role.roleArn),
-        { StringEquals: { 'iam:PassedToService': 'ec2.amazonaws.com' } },
-      ),
+        wildcards: NOT_YET,
+      },
+      {
+        actions: ['iam:PassRole'],
+        resources: hosts.map((host) => host.role.roleArn),
+        conditions: { StringEquals: { 'iam:PassedToService': 'ec2.amazonaws.com' } },
+      },
     ],
-    terminateHosts: [allow(['ec2:TerminateInstances'], [arn('instance')], own)],
-    moveVolumes: [allow(['ec2:AttachVolume', 'ec2:DetachVolume'], [arn('instance'), arn('volume')], own)],
-    moveAddresses: [allow(['ec2:AssignPrivateIpAddresses'], [arn('network-interface')], own)],
+    terminateHosts: [
+      { actions: ['ec2:TerminateInstances'], resources: [arn('instance')], conditions: own, wildcards: BY_TAG },
+    ],
+    moveVolumes: [
+      {
+        actions: ['ec2:AttachVolume', 'ec2:DetachVolume'],
+        resources: [arn('instance'), arn('volume')],
+        conditions: own,
+        wildcards: BY_TAG,
+      },
+    ],
+    moveAddresses: [
+      {
+        actions: ['ec2:AssignPrivateIpAddresses'],
+        resources: [arn('network-interface')],
+        conditions: own,
+        wildcards: BY_TAG,
+      },
+    ],
     releaseHosts: [
-      allow(['ssm:SendCommand'], [release.arn]),
-      allow(['ssm:SendCommand'], [arn('instance')], {
-        StringEquals: { [`ssm:resourceTag/${DATABASE_TAG}`]: [...databases] },
-      }),
-      allow(['ssm:ListCommandInvocations'], ['*']),
+      { actions: ['ssm:SendCommand'], resources: [release.arn] },
+      {
+        actions: ['ssm:SendCommand'],
+        resources: [arn('instance')],
+        conditions: { StringEquals: { [`ssm:resourceTag/${DATABASE_TAG}`]: databases } },
+        wildcards: BY_TAG,
+      },
+      { actions: ['ssm:ListCommandInvocations'], resources: ['*'], wildcards: NO_RESOURCES },
     ],
     removeBlankMark: [
-      allow(['ec2:DeleteTags'], [arn('volume')], {
-        ...own,
-        'ForAllValues:StringEquals': { 'aws:TagKeys': [BLANK_TAG] },
-      }),
+      {
+        actions: ['ec2:DeleteTags'],
+        resources: [arn('volume')],
+        conditions: { ...own, 'ForAllValues:StringEquals': { 'aws:TagKeys': [BLANK_TAG] } },
+        wildcards: BY_TAG,
+      },
     ],
   };
 }

@@ -1,4 +1,4 @@
-import { CfnDeletionPolicy, Stack, type StackProps, Tags } from 'aws-cdk-lib';
+import { CfnDeletionPolicy, Stack, type StackProps, Tags, Validations } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import type { Construct } from 'constructs';
@@ -30,6 +30,10 @@ export class DataStack extends Stack {
     });
     volume.cfnOptions.deletionPolicy = CfnDeletionPolicy.RETAIN;
     volume.cfnOptions.updateReplacePolicy = CfnDeletionPolicy.RETAIN;
+    Validations.of(volume).acknowledge({
+      id: 'CloudFormation-Validate::W3010',
+      reason: 'The zone is configuration: the volume must not move to another one when AWS lists its zones anew.',
+    });
     Tags.of(volume).add('Name', `keeper ${name}`);
     Tags.of(volume).add(DATABASE_TAG, name);
     Tags.of(volume).add(ROLE_TAG, 'data');

@@ -4,6 +4,7 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
 import { DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { grant } from '../workflows/permission.ts';
 import { readCommand } from './command.ts';
 import type { DatabaseConfig } from './config.ts';
 import type { Network } from './network.ts';
@@ -23,6 +24,7 @@ const ROOT_GIB = 8;
 /** What every host of a database is made of. No instance is in the template: relocations launch them. */
 export class HostTemplate extends Construct {
   readonly launchTemplateId: string;
+  readonly securityGroupId: string;
   readonly role: iam.Role;
   readonly #database: string;
 
@@ -51,6 +53,8 @@ export class HostTemplate extends Construct {
         { ipProtocol: 'tcp', fromPort: 443, toPort: 443, cidrIp: '0.0.0.0/0', description: 'HTTPS' },
       ],
     });
+
+    this.securityGroupId = group.attrGroupId;
 
     const [shebang, ...script] = readCommand('takeover').split('\n');
     const userData = [
@@ -82,7 +86,7 @@ export class HostTemplate extends Construct {
           },
         ],
         networkInterfaces: [
-          { deviceIndex: 0, associatePublicIpAddress: true, deleteOnTermination: true, groups: [group.attrGroupId] },
+          { deviceIndex: 0, associatePublicIpAddress: true, deleteOnTermination: true, groups: [this.securityGroupId] },
         ],
         tagSpecifications: ['instance', 'volume', 'network-interface', 'spot-instances-request'].map(
           (resourceType) => ({ resourceType, tags }),
@@ -113,28 +117,29 @@ export class HostTemplate extends Construct {
         resource: 'parameter',
         resourceName: `keeper/${this.#database}/${name}`,
       });
-    return new iam.Policy(this, 'report', {
-      roles: [this.role],
-      statements: [
-        // These actions know no resources. @see docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html
-        new iam.PolicyStatement({ actions: ['states:SendTaskSuccess', 'states:SendTaskFailure'], resources: ['*'] }),
+    return grant(this, 'report', this.role, [
+      {
+        actions: ['states:SendTaskSuccess', 'states:SendTaskFailure'],
+        resources: ['*'],
+        // docs.aws.amazon.com/service-authorization/latest/reference/list_awsstepfunctions.html
+        wildcards:
+          'IAM cannot limit these actions to resources; without a task token, which is a secret, they do nothing.',
+      },
+      {
         // docs.aws.amazon.com/systems-manager/latest/userguide/ssm-agent-technical-details.html: the agent's own calls
-        new iam.PolicyStatement({
-          actions: [
-            'ssm:UpdateInstanceInformation',
-            'ssmmessages:CreateControlChannel',
-            'ssmmessages:CreateDataChannel',
-            'ssmmessages:OpenControlChannel',
-            'ssmmessages:OpenDataChannel',
-          ],
-          resources: ['*'],
-        }),
-        new iam.PolicyStatement({
-          actions: ['ssm:GetParameter', 'ssm:PutParameter'],
-          resources: [parameterArn('password')],
-        }),
-        new iam.PolicyStatement({ actions: ['ssm:PutParameter'], resources: [parameterArn('takeover')] }),
-      ],
-    });
+        actions: [
+          'ssm:UpdateInstanceInformation',
+          'ssmmessages:CreateControlChannel',
+          'ssmmessages:CreateDataChannel',
+          'ssmmessages:OpenControlChannel',
+          'ssmmessages:OpenDataChannel',
+        ],
+        resources: ['*'],
+        wildcards:
+          'How the agent of Systems Manager registers and listens; IAM cannot limit its channels to resources.',
+      },
+      { actions: ['ssm:GetParameter', 'ssm:PutParameter'], resources: [parameterArn('password')] },
+      { actions: ['ssm:PutParameter'], resources: [parameterArn('takeover')] },
+    ]);
   }
 }

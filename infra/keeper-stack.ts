@@ -1,7 +1,15 @@
-import { ArnFormat, CfnParameter, CustomResource, Duration, Stack, type StackProps } from 'aws-cdk-lib';
+import {
+  ArnFormat,
+  CfnOutput,
+  CfnParameter,
+  CustomResource,
+  Duration,
+  Stack,
+  type StackProps,
+  Validations,
+} from 'aws-cdk-lib';
 import * as events from 'aws-cdk-lib/aws-events';
 import * as targets from 'aws-cdk-lib/aws-events-targets';
-import * as iam from 'aws-cdk-lib/aws-iam';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
@@ -31,6 +39,10 @@ export class KeeperStack extends Stack {
     const topic = new sns.Topic(this, 'People', { displayName: 'Keeper', enforceSSL: true });
     for (const address of config.notify) topic.addSubscription(new subscriptions.EmailSubscription(address));
     const undelivered = new sqs.Queue(this, 'Undelivered', { enforceSSL: true, retentionPeriod: Duration.days(14) });
+    Validations.of(undelivered).acknowledge({
+      id: 'AwsSolutions-SQS3',
+      reason: 'It is the dead-letter queue itself, of the rules below; the rule looks for queues only.',
+    });
 
     const image = new CfnParameter(this, 'HostImage', {
       type: 'AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>',
@@ -57,6 +69,7 @@ export class KeeperStack extends Stack {
         imageId: image.valueAsString,
       });
       templates.push(template);
+      new CfnOutput(this, `Address-${name}`, { value: `${address}:5432`, description: `Where ${name} is served.` });
       databases[name] = {
         address,
         launchTemplateId: template.launchTemplateId,
@@ -85,25 +98,32 @@ export class KeeperStack extends Stack {
         timeoutSeconds: VERIFY_SECONDS,
       }),
     };
-    const can = may(this, names, { hostRoles: templates.map((each) => each.role), release: commands.release });
+    const can = may(this, {
+      databases: names,
+      hosts: templates,
+      subnetIds: Object.values(databases).map(({ subnetId }) => subnetId),
+      release: commands.release,
+    });
+    /** What functions/shared/observe.ts needs. */
+    const observe = { 'read-hosts': can.readHosts, 'read-volumes': can.readVolumes };
 
     const functions = {
       look: new KeeperFunction(this, 'look', {
         description: 'Keeper: what a relocation does next.',
         timeout: Duration.seconds(25),
-        may: { 'read-hosts': can.readHosts },
+        may: observe,
       }),
       launch: new KeeperFunction(this, 'launch', {
         description: 'Keeper: launches a replacement that reports when it is armed.',
         timeout: Duration.seconds(60),
-        may: { 'read-hosts': can.readHosts, 'launch-hosts': can.launchHosts, 'terminate-hosts': can.terminateHosts },
+        may: { ...observe, 'launch-hosts': can.launchHosts, 'terminate-hosts': can.terminateHosts },
       }),
       move: new KeeperFunction(this, 'move', {
         description: 'Keeper: brings volume and address to the armed host.',
         timeout: Duration.seconds(65),
         environment: { RELEASE_DOCUMENT: commands.release.documentName },
         may: {
-          'read-hosts': can.readHosts,
+          ...observe,
           'move-volumes': can.moveVolumes,
           'move-addresses': can.moveAddresses,
           'terminate-hosts': can.terminateHosts,
@@ -114,7 +134,7 @@ export class KeeperStack extends Stack {
         description: 'Keeper: terminates the hosts that were left.',
         timeout: Duration.seconds(35),
         may: {
-          'read-hosts': can.readHosts,
+          ...observe,
           'terminate-hosts': can.terminateHosts,
           'remove-blank-mark': can.removeBlankMark,
         },
@@ -133,9 +153,7 @@ export class KeeperStack extends Stack {
     });
     const noteNotice = new NoteNotice(this, 'NoteNotice', { databases: names });
     const { stateMachineArn } = relocate.stateMachine;
-    const startRelocations = [
-      new iam.PolicyStatement({ actions: ['states:StartExecution'], resources: [stateMachineArn] }),
-    ];
+    const startRelocations = [{ actions: ['states:StartExecution'], resources: [stateMachineArn] }];
 
     const onInterruption = new KeeperFunction(this, 'on-interruption', {
       description: 'Keeper: AWS announces that it takes a Spot host.',
@@ -143,10 +161,10 @@ export class KeeperStack extends Stack {
       environment: { RELOCATE_ARN: stateMachineArn, NOTE_NOTICE_ARN: noteNotice.stateMachine.stateMachineArn },
       may: {
         'note-notices': [
-          new iam.PolicyStatement({
+          {
             actions: ['states:StartSyncExecution'],
             resources: [noteNotice.stateMachine.stateMachineArn],
-          }),
+          },
         ],
         'start-relocations': startRelocations,
       },
@@ -161,11 +179,9 @@ export class KeeperStack extends Stack {
         ),
       },
       may: {
-        'read-hosts': can.readHosts,
+        ...observe,
         'read-volume-ids': can.readVolumeIds,
-        'see-relocations': [
-          new iam.PolicyStatement({ actions: ['states:ListExecutions'], resources: [stateMachineArn] }),
-        ],
+        'see-relocations': [{ actions: ['states:ListExecutions'], resources: [stateMachineArn] }],
         'start-relocations': startRelocations,
       },
     });
@@ -221,8 +237,8 @@ export class KeeperStack extends Stack {
         'read-hosts': can.readHosts,
         'terminate-hosts': can.terminateHosts,
         'stop-relocations': [
-          new iam.PolicyStatement({ actions: ['states:ListExecutions'], resources: [stateMachineArn] }),
-          new iam.PolicyStatement({
+          { actions: ['states:ListExecutions'], resources: [stateMachineArn] },
+          {
             actions: ['states:StopExecution'],
             resources: [
               this.formatArn({
@@ -232,7 +248,8 @@ export class KeeperStack extends Stack {
                 arnFormat: ArnFormat.COLON_RESOURCE_NAME,
               }),
             ],
-          }),
+            wildcards: 'All executions of this one state machine.',
+          },
         ],
       },
     });

@@ -1,10 +1,12 @@
-import { Duration, Stack } from 'aws-cdk-lib';
+import { Duration, RemovalPolicy, Stack, Validations } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
+import * as logs from 'aws-cdk-lib/aws-logs';
 import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
 import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
 import { Construct } from 'constructs';
 import { DATABASE_TAG, INTERRUPTED_AT_TAG, ROLE_TAG } from '../functions/core/tags.ts';
 import { jsonata } from './jsonata.ts';
+import { grant } from './permission.ts';
 
 /**
  * Whose host is it that AWS announces to take, and a note of it on the host: a relocation that is already on its way reads
@@ -58,30 +60,58 @@ export class NoteNotice extends Construct {
 
     const role = new iam.Role(this, 'Role', { assumedBy: new iam.ServicePrincipal('states.amazonaws.com') });
     const policies = [
-      new iam.Policy(this, 'read-hosts', {
-        roles: [role],
-        statements: [new iam.PolicyStatement({ actions: ['ec2:DescribeInstances'], resources: ['*'] })],
-      }),
-      new iam.Policy(this, 'note-on-hosts', {
-        roles: [role],
-        statements: [
-          new iam.PolicyStatement({
-            actions: ['ec2:CreateTags'],
-            resources: [Stack.of(this).formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' })],
-            conditions: {
-              StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: props.databases },
-              'ForAllValues:StringEquals': { 'aws:TagKeys': [INTERRUPTED_AT_TAG] },
-            },
-          }),
-        ],
-      }),
+      grant(this, 'read-hosts', role, [
+        {
+          actions: ['ec2:DescribeInstances'],
+          resources: ['*'],
+          wildcards: 'IAM cannot limit this action to resources; it only reads.',
+        },
+      ]),
+      grant(this, 'note-on-hosts', role, [
+        {
+          actions: ['ec2:CreateTags'],
+          resources: [Stack.of(this).formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' })],
+          conditions: {
+            StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: props.databases },
+            'ForAllValues:StringEquals': { 'aws:TagKeys': [INTERRUPTED_AT_TAG] },
+          },
+          wildcards: "Hosts come and go; the condition limits this to what carries a database's tag.",
+        },
+      ]),
+      grant(this, 'write-logs', role, [
+        {
+          // docs.aws.amazon.com/step-functions/latest/dg/cw-logs.html, "IAM Policies for logging to CloudWatch Logs"
+          actions: [
+            'logs:CreateLogDelivery',
+            'logs:GetLogDelivery',
+            'logs:UpdateLogDelivery',
+            'logs:DeleteLogDelivery',
+            'logs:ListLogDeliveries',
+            'logs:PutResourcePolicy',
+            'logs:DescribeResourcePolicies',
+            'logs:DescribeLogGroups',
+          ],
+          resources: ['*'],
+          wildcards: 'IAM cannot limit the delivery of logs to resources.',
+        },
+      ]),
     ];
+    // Step Functions keeps no history of an Express execution: what it logs is all that there is.
+    const logGroup = new logs.LogGroup(this, 'Logs', {
+      retention: logs.RetentionDays.ONE_MONTH,
+      removalPolicy: RemovalPolicy.DESTROY,
+    });
     this.stateMachine = new sfn.StateMachine(this, 'StateMachine', {
       stateMachineType: sfn.StateMachineType.EXPRESS,
       queryLanguage: sfn.QueryLanguage.JSONATA,
       definitionBody: sfn.DefinitionBody.fromChainable(result),
       role: role.withoutPolicyUpdates(),
       timeout: Duration.minutes(1),
+      logs: { destination: logGroup, level: sfn.LogLevel.ALL, includeExecutionData: true },
+    });
+    Validations.of(this.stateMachine).acknowledge({
+      id: 'AwsSolutions-SF2',
+      reason: 'Two calls to EC2, whose times the log has.',
     });
     this.stateMachine.node.addDependency(...policies);
   }

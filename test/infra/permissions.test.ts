@@ -1,0 +1,192 @@
+import { describe, expect, it } from 'vitest';
+import type { Shape } from '../../drill/cloud/kernel.ts';
+import { DATABASE_TAG } from '../../functions/core/tags.ts';
+import config from '../../keeper.config.ts';
+import { listOf, resourcesOf, textOf } from './template.ts';
+
+interface Statement {
+  /** Where the policy is in the stack, without the policy itself. */
+  readonly owner: string;
+  readonly capability: string;
+  readonly actions: readonly string[];
+  readonly resources: readonly string[];
+  readonly conditions: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+function statements(): Statement[] {
+  return resourcesOf('AWS::IAM::Policy').flatMap(({ path, properties }) => {
+    const [owner = '', capability = ''] = path.split('/');
+    return properties.PolicyDocument.Statement.map((statement: Shape) => {
+      expect(Object.keys(statement).filter((key) => !['Action', 'Resource', 'Condition'].includes(key))).toEqual([
+        'Effect',
+      ]);
+      expect(statement.Effect).toBe('Allow');
+      return {
+        owner,
+        capability,
+        actions: listOf<string>(statement.Action),
+        resources: listOf<unknown>(statement.Resource).map(textOf),
+        conditions: statement.Condition ?? {},
+      };
+    });
+  });
+}
+
+const DATABASES = Object.keys(config.databases);
+const FUNCTION = ['write-logs'];
+
+/** The capabilities of every role. What is not here, nothing may do. */
+const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
+  ...Object.fromEntries(DATABASES.map((name) => [`Host-${name}`, ['report']])),
+  look: [...FUNCTION, 'read-hosts', 'read-volumes'],
+  launch: [...FUNCTION, 'read-hosts', 'read-volumes', 'launch-hosts', 'terminate-hosts'],
+  move: [
+    ...FUNCTION,
+    'read-hosts',
+    'read-volumes',
+    'move-volumes',
+    'move-addresses',
+    'terminate-hosts',
+    'release-hosts',
+  ],
+  retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'remove-blank-mark'],
+  'on-interruption': [...FUNCTION, 'note-notices', 'start-relocations'],
+  reconcile: [...FUNCTION, 'read-hosts', 'read-volumes', 'read-volume-ids', 'see-relocations', 'start-relocations'],
+  'remove-hosts': [...FUNCTION, 'read-hosts', 'terminate-hosts', 'stop-relocations'],
+  Relocate: ['invoke-functions', 'read-parameters', 'run-commands', 'tell-people'],
+  NoteNotice: ['read-hosts', 'note-on-hosts', 'write-logs'],
+};
+
+/** Actions on the resource `*`, each with its reason. IAM's Service Authorization Reference lists no resources for them. */
+const ON_ANYTHING: Readonly<Record<string, string>> = {
+  'ec2:DescribeInstances': 'reads only',
+  'ec2:DescribeVolumes': 'reads only',
+  'ec2:DescribeLaunchTemplateVersions': 'reads only',
+  'ssm:GetCommandInvocation': 'reads only',
+  'ssm:ListCommandInvocations': 'reads only',
+  'states:SendTaskSuccess': 'needs a task token, which only the host has that it was made for',
+  'states:SendTaskFailure': 'needs a task token, which only the host has that it was made for',
+  'ssm:UpdateInstanceInformation': "the agent's registration of its own host",
+  'ssmmessages:CreateControlChannel': "the agent's line to Run Command",
+  'ssmmessages:CreateDataChannel': "the agent's line to Run Command",
+  'ssmmessages:OpenControlChannel': "the agent's line to Run Command",
+  'ssmmessages:OpenDataChannel': "the agent's line to Run Command",
+  'logs:CreateLogDelivery': 'set up by Step Functions for its log',
+  'logs:GetLogDelivery': 'set up by Step Functions for its log',
+  'logs:UpdateLogDelivery': 'set up by Step Functions for its log',
+  'logs:DeleteLogDelivery': 'set up by Step Functions for its log',
+  'logs:ListLogDeliveries': 'set up by Step Functions for its log',
+  'logs:PutResourcePolicy': 'set up by Step Functions for its log',
+  'logs:DescribeResourcePolicies': 'set up by Step Functions for its log',
+  'logs:DescribeLogGroups': 'set up by Step Functions for its log',
+};
+
+/** What EC2 is asked to change without a tag that would say whose it is. */
+const UNTAGGED: Readonly<Record<string, string>> = {
+  'ec2:CreateFleet fleet/*': 'an instant fleet is a request, and its hosts are judged by themselves',
+  'ec2:CreateFleet image/*': 'read by the launch; the launch template names it',
+  'ec2:RunInstances image/*': 'read by the launch; the launch template names it',
+};
+
+/** Whether the statement holds for what carries, or is made with, the tag of one of the databases. */
+function isLimitedByTag({ conditions }: Statement): boolean {
+  const equal = { ...conditions['StringEquals'] };
+  const allowed = ['aws:ResourceTag', 'aws:RequestTag', 'ssm:resourceTag']
+    .map((key) => equal[`${key}/${DATABASE_TAG}`])
+    .filter((value) => value !== undefined);
+  return (
+    allowed.length > 0 &&
+    allowed.every((value) => listOf<unknown>(value).every((name) => DATABASES.includes(String(name))))
+  );
+}
+
+/** `volume/*` of the ARN of a volume. */
+function kindOf(resource: string): string {
+  return resource.slice(resource.lastIndexOf(':') + 1);
+}
+
+describe('a role', () => {
+  it('has its named capabilities and nothing else', () => {
+    const found: Record<string, string[]> = {};
+    for (const { path } of resourcesOf('AWS::IAM::Policy')) {
+      const [owner = '', ...rest] = path.split('/');
+      found[owner] = [...(found[owner] ?? []), rest.join('/').replace(/\/Resource$/, '')];
+    }
+    const sorted = (all: Readonly<Record<string, readonly string[]>>) =>
+      Object.fromEntries(Object.entries(all).map(([owner, list]) => [owner, [...list].sort()]));
+    expect(sorted(found)).toEqual(sorted(CAPABILITIES));
+  });
+
+  it('has no policy in itself, and none that AWS manages', () => {
+    for (const { path, properties } of resourcesOf('AWS::IAM::Role')) {
+      expect(properties.Policies ?? [], path).toEqual([]);
+      expect(properties.ManagedPolicyArns ?? [], path).toEqual([]);
+    }
+  });
+});
+
+describe('a permission', () => {
+  it('names its actions', () => {
+    expect(statements().flatMap(({ actions }) => actions.filter((action) => action.includes('*')))).toEqual([]);
+  });
+
+  it('is for all resources only where there is a reason', () => {
+    const found = statements().filter(({ resources }) => resources.includes('*'));
+    expect(new Set(found.flatMap(({ actions }) => actions))).toEqual(new Set(Object.keys(ON_ANYTHING)));
+  });
+
+  it('to change something in EC2 is limited to what bears the tag of a database, or names it', () => {
+    const found = statements()
+      .filter((statement) => !isLimitedByTag(statement))
+      .flatMap(({ actions, resources }) =>
+        actions
+          .filter((action) => /^ec2:(?!Describe)/.test(action))
+          .flatMap((action) =>
+            resources.filter((each) => each.includes('*')).map((each) => `${action} ${kindOf(each)}`),
+          ),
+      );
+    expect(new Set(found)).toEqual(new Set(Object.keys(UNTAGGED)));
+  });
+
+  it('to tag something is limited to the tags that are needed', () => {
+    const tagging = statements().filter(({ actions }) => actions.some((action) => /Tags$/.test(action)));
+    expect(tagging).toHaveLength(3);
+    for (const { capability, conditions } of tagging) {
+      expect(listOf(conditions['ForAllValues:StringEquals']?.['aws:TagKeys']), capability).not.toEqual([]);
+    }
+  });
+
+  it('to pass a role is for the roles of hosts, to EC2', () => {
+    const hostRoles = resourcesOf('AWS::IAM::Role')
+      .filter(({ path }) => path.startsWith('Host-'))
+      .map(({ logicalId }) => `<${logicalId}.Arn>`);
+    const passing = statements().filter(({ actions }) => actions.includes('iam:PassRole'));
+    expect(passing.map(({ owner }) => owner)).toEqual(['launch']);
+    expect(passing[0]?.resources).toEqual(hostRoles);
+    expect(passing[0]?.conditions).toEqual({ StringEquals: { 'iam:PassedToService': 'ec2.amazonaws.com' } });
+  });
+
+  it("to run a command is for Keeper's own documents on the databases' hosts", () => {
+    const documents = resourcesOf('AWS::SSM::Document').map(({ logicalId }) => `document/<${logicalId}>`);
+    const sending = statements().filter(({ actions }) => actions.includes('ssm:SendCommand'));
+    expect(new Set(sending.map(({ owner }) => owner))).toEqual(new Set(['move', 'Relocate']));
+    for (const statement of sending) {
+      for (const kind of statement.resources.map(kindOf)) {
+        if (kind === 'instance/*') expect(isLimitedByTag(statement)).toBe(true);
+        else expect(documents).toContain(kind);
+      }
+    }
+  });
+
+  it('is assumed by one AWS service, with nothing that another account could use', () => {
+    for (const { path, properties } of resourcesOf('AWS::IAM::Role')) {
+      const [trust, ...more] = properties.AssumeRolePolicyDocument.Statement;
+      expect(more, path).toEqual([]);
+      expect(trust, path).toMatchObject({
+        Effect: 'Allow',
+        Action: 'sts:AssumeRole',
+        Principal: { Service: expect.stringMatching(/^(lambda|states|ec2)\.amazonaws\.com$/) },
+      });
+    }
+  });
+});
