@@ -7,6 +7,7 @@ export default defineConfig({
   databases: {
     lighthouse: {
       zone: 'us-east-1a',
+      address: '10.77.0.16',
       volumeGiB: 20,
       /** Spot takes whichever of these is least likely to be interrupted; on demand, the first that can be had. */
       instanceTypes: [

@@ -56,6 +56,7 @@ metadata() {
 
 # report_takeover OUTCOME TEXT: what the workflow goes by, because the agent of a fresh host may come minutes late
 report_takeover() {
+  [[ -b $device ]] || return 0 # another host's takeover is what counts
   printf '%s %s\n%s\n' "$instance" "$1" "$2" >"$run/report"
   timeout 20 aws ssm put-parameter --overwrite --name "/keeper/$KEEPER_DATABASE/takeover" --type String \
     --value "file://$run/report" >/dev/null || echo "takeover: it could not be reported that the takeover $1" >&2
@@ -66,8 +67,13 @@ install_for_every_boot() {
   [[ ${BASH_SOURCE[0]} -ef $copy ]] || install -D -m 0700 "${BASH_SOURCE[0]}" "$copy"
 }
 
+# A registry that hiccups must not cost a host.
+try_thrice() {
+  "$@" || { sleep 2 && "$@"; } || { sleep 5 && "$@"; }
+}
+
 install_docker() {
-  command -v docker >/dev/null || dnf install -y -q docker || fail 'Docker could not be installed with dnf'
+  command -v docker >/dev/null || try_thrice dnf install -y -q docker || fail 'Docker could not be installed with dnf'
   systemctl enable --now --quiet docker || fail 'the Docker service does not start'
 }
 
@@ -194,6 +200,9 @@ provide_password() {
 add_address() {
   local interface
   read -r _ _ _ _ interface _ < <(ip -4 route show default)
+  # Amazon Linux refreshes secondary addresses and routes from the metadata by a timer, which reconfigures the interface and
+  # can take this address away (github.com/amazonlinux/amazon-ec2-net-utils/issues/161). One interface needs none of it.
+  systemctl mask --now --quiet "refresh-policy-routes@$interface.timer" "refresh-policy-routes@$interface.service" || true
   echo "$KEEPER_ADDRESS" >"$run/address"
   ip address replace "$KEEPER_ADDRESS/32" dev "$interface"
 }
@@ -250,7 +259,7 @@ rm -f "$run/failure"
 [[ -e $password_file ]] || install -m 0444 /dev/null "$password_file"
 began=${EPOCHREALTIME/./}
 
-instance=$(metadata instance-id) || instance=unknown
+instance=$(metadata instance-id) || fail 'the instance metadata service does not tell which instance this is'
 install_for_every_boot
 install_docker
 step install-docker

@@ -8,7 +8,7 @@ import type { HostTemplate } from './host-template.ts';
 export type Capability =
   | 'readHosts'
   | 'readVolumes'
-  | 'readVolumeIds'
+  | 'readParameters'
   | 'launchHosts'
   | 'terminateHosts'
   | 'moveVolumes'
@@ -42,11 +42,13 @@ export function may(
   return {
     readHosts: [{ actions: ['ec2:DescribeInstances'], resources: ['*'], wildcards: NO_RESOURCES }],
     readVolumes: [{ actions: ['ec2:DescribeVolumes'], resources: ['*'], wildcards: NO_RESOURCES }],
-    readVolumeIds: [
+    readParameters: [
       {
         actions: ['ssm:GetParameter'],
-        resources: databases.map((name) =>
-          stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/volume-id` }),
+        resources: databases.flatMap((name) =>
+          ['volume-id', 'takeover'].map((each) =>
+            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/${each}` }),
+          ),
         ),
       },
     ],
@@ -94,6 +96,20 @@ export function may(
           'ForAllValues:StringEquals': { 'aws:TagKeys': ['Name', DATABASE_TAG, ROLE_TAG, EXECUTION_TAG] },
         },
         wildcards: NOT_YET,
+      },
+      {
+        // EC2 makes it at the first Spot launch of an account, and asks whether the launcher may.
+        // @see docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
+        actions: ['iam:CreateServiceLinkedRole'],
+        resources: [
+          stack.formatArn({
+            service: 'iam',
+            region: '',
+            resource: 'role',
+            resourceName: 'aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot',
+          }),
+        ],
+        conditions: { StringEquals: { 'iam:AWSServiceName': 'spot.amazonaws.com' } },
       },
       {
         actions: ['iam:PassRole'],

@@ -1,7 +1,11 @@
+import { addressesOf, isReserved } from './addresses.ts';
+
 /** What a person configures of one database. */
 export interface DatabaseConfig {
   /** The availability zone of the data volume, and so of every host, e.g. `us-east-1a`. */
   readonly zone: string;
+  /** The private IPv4 address at which clients find the database, whichever host serves it; see {@link addressesOf}. */
+  readonly address: string;
   /** Size of the data volume in GiB, 1 to 65,536 (gp3). It can grow later, never shrink. */
   readonly volumeGiB: number;
   /** ARM (Graviton) instance types. The more, the likelier that Spot has one of them. */
@@ -42,6 +46,10 @@ export function defineConfig(config: KeeperConfig): KeeperConfig {
     }
     problems.push(...checkDatabase(`databases.${name}`, config.databases[name] as DatabaseConfig));
   }
+  for (const [name, { address }] of Object.entries(config.databases)) {
+    const other = names.find((each) => each < name && config.databases[each]?.address === address);
+    if (other) problems.push(`databases.${name}.address: ${address} is ${other}'s already; write another one`);
+  }
   const regions = new Set(names.map((name) => regionOf(config.databases[name] as DatabaseConfig)));
   if (regions.size > 1)
     problems.push(
@@ -61,6 +69,10 @@ function* checkDatabase(field: string, database: DatabaseConfig): Generator<stri
   if (!/^[a-z]{2}(-[a-z]+)+-\d[a-z]$/.test(database.zone)) {
     yield `${field}.zone: ${JSON.stringify(database.zone)} is no availability zone; write for example us-east-1a`;
   }
+  const { first, last } = addressesOf(database.zone);
+  if (!isReserved(database.address, database.zone)) {
+    yield `${field}.address: ${JSON.stringify(database.address)} is not reserved for databases in ${database.zone}; write one from ${first} to ${last}`;
+  }
   // docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateVolume.html, Size
   if (!Number.isInteger(database.volumeGiB) || database.volumeGiB < 1 || database.volumeGiB > 65_536) {
     yield `${field}.volumeGiB: ${database.volumeGiB} is not a whole number from 1 to 65536; write for example 20`;
@@ -77,6 +89,8 @@ function* checkDatabase(field: string, database: DatabaseConfig): Generator<stri
   }
   if (!/^[a-z0-9][a-z0-9._/-]*(:\w[\w.-]{0,127})(@sha256:[0-9a-f]{64})?$/.test(database.image)) {
     yield `${field}.image: ${JSON.stringify(database.image)} has no tag or is no image name; write for example timescale/timescaledb:2.19.3-pg16`;
+  } else if (/pg1[89]|postgres:1[89]/.test(database.image)) {
+    yield `${field}.image: the images of PostgreSQL 18 and later keep their data elsewhere, which Keeper does not know yet; write for example timescale/timescaledb:2.19.3-pg16`;
   } else if (/:latest(@|$)/.test(database.image)) {
     yield `${field}.image: latest may be another PostgreSQL on the next host; write for example timescale/timescaledb:2.19.3-pg16`;
   }
@@ -89,9 +103,12 @@ function* checkDatabase(field: string, database: DatabaseConfig): Generator<stri
   }
 }
 
-/** Graviton families have a `g` right behind the generation (t4g, c7gn, m8gd); a1 is the one before that rule. */
+/**
+ * Graviton families have a `g` right behind the generation (t4g, c7gn, m8gd). The first one, a1, is too old for Amazon
+ * Linux 2023.
+ */
 function isGraviton(type: string): boolean {
-  return /^[a-z]+\d+g[a-z]*\.(nano|micro|small|medium|(\d+)?x?large|metal(-\d+xl)?)$/.test(type) || /^a1\./.test(type);
+  return /^[a-z]+\d+g[a-z]*\.(nano|micro|small|medium|(\d+)?x?large|metal(-\d+xl)?)$/.test(type);
 }
 
 /** `us-east-1` of `us-east-1a` */

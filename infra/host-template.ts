@@ -12,8 +12,6 @@ import type { Network } from './network.ts';
 export interface HostTemplateProps {
   readonly name: string;
   readonly database: DatabaseConfig;
-  /** The floating private IPv4 address. */
-  readonly address: string;
   readonly network: Network;
   readonly imageId: string;
 }
@@ -28,7 +26,7 @@ export class HostTemplate extends Construct {
   readonly role: iam.Role;
   readonly #database: string;
 
-  constructor(scope: Construct, id: string, { name, database, address, network, imageId }: HostTemplateProps) {
+  constructor(scope: Construct, id: string, { name, database, network, imageId }: HostTemplateProps) {
     super(scope, id);
     const stack = Stack.of(this);
     this.#database = name;
@@ -61,7 +59,7 @@ export class HostTemplate extends Construct {
       shebang,
       `export KEEPER_DATABASE='${name}'`,
       `export KEEPER_REGION='${stack.region}'`,
-      `export KEEPER_ADDRESS='${address}'`,
+      `export KEEPER_ADDRESS='${database.address}'`,
       `export KEEPER_IMAGE='${database.image}'`,
       `export KEEPER_PASSWORD_PARAMETER='/keeper/${name}/password'`,
       ...script,
@@ -77,8 +75,6 @@ export class HostTemplate extends Construct {
         iamInstanceProfile: { arn: profile.attrArn },
         instanceInitiatedShutdownBehavior: 'terminate',
         metadataOptions: { httpTokens: 'required', httpEndpoint: 'enabled', httpPutResponseHopLimit: 1 },
-        // Spot pays for surplus credits, so AWS advises standard mode (aws.amazon.com/ec2/spot/pricing).
-        creditSpecification: { cpuCredits: 'standard' },
         blockDeviceMappings: [
           {
             deviceName: '/dev/xvda',

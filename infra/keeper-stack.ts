@@ -30,6 +30,8 @@ export interface KeeperStackProps extends StackProps {
   readonly network: Network;
 }
 
+const ANY_RELOCATION = 'All executions of this one state machine.';
+
 /** Everything that can be replaced: what hosts are made of, the functions, the workflows and what starts them. */
 export class KeeperStack extends Stack {
   constructor(scope: Construct, id: string, { config, network, ...props }: KeeperStackProps) {
@@ -51,20 +53,12 @@ export class KeeperStack extends Stack {
     });
     const databases: Record<string, Omit<Database, 'name' | 'volumeId'>> = {};
     const templates: HostTemplate[] = [];
-    const used = new Map<string, number>();
     for (const [name, database] of Object.entries(config.databases)) {
-      const { subnetId, reserved } = network.subnetOf(database.zone);
-      const index = used.get(database.zone) ?? 0;
-      used.set(database.zone, index + 1);
-      const address = reserved[index];
-      if (!address)
-        throw new Error(
-          `databases: ${reserved.length} databases fit into a zone, ${database.zone} has more; put ${name} into another`,
-        );
+      const { address } = database;
+      const subnetId = network.subnetIdOf(database.zone);
       const template = new HostTemplate(this, `Host-${name}`, {
         name,
         database,
-        address,
         network,
         imageId: image.valueAsString,
       });
@@ -153,6 +147,14 @@ export class KeeperStack extends Stack {
     });
     const noteNotice = new NoteNotice(this, 'NoteNotice', { databases: names });
     const { stateMachineArn } = relocate.stateMachine;
+    const relocations = [
+      this.formatArn({
+        service: 'states',
+        resource: 'execution',
+        resourceName: `${relocate.stateMachine.stateMachineName}:*`,
+        arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+      }),
+    ];
     const startRelocations = [{ actions: ['states:StartExecution'], resources: [stateMachineArn] }];
 
     const onInterruption = new KeeperFunction(this, 'on-interruption', {
@@ -167,6 +169,9 @@ export class KeeperStack extends Stack {
           },
         ],
         'start-relocations': startRelocations,
+        'see-relocations': [
+          { actions: ['states:DescribeExecution'], resources: relocations, wildcards: ANY_RELOCATION },
+        ],
       },
     });
     const reconcile = new KeeperFunction(this, 'reconcile', {
@@ -180,7 +185,8 @@ export class KeeperStack extends Stack {
       },
       may: {
         ...observe,
-        'read-volume-ids': can.readVolumeIds,
+        'read-parameters': can.readParameters,
+        'terminate-hosts': can.terminateHosts,
         'see-relocations': [{ actions: ['states:ListExecutions'], resources: [stateMachineArn] }],
         'start-relocations': startRelocations,
       },
@@ -218,13 +224,13 @@ export class KeeperStack extends Stack {
       eventPattern: {
         source: ['aws.states'],
         detailType: ['Step Functions Execution Status Change'],
-        detail: { stateMachineArn: [stateMachineArn], status: ['TIMED_OUT', 'ABORTED'] },
+        detail: { stateMachineArn: [stateMachineArn], status: ['FAILED', 'TIMED_OUT', 'ABORTED'] },
       },
       targets: [
         new targets.SnsTopic(topic, {
           deadLetterQueue: undelivered,
           message: events.RuleTargetInput.fromText(
-            `The relocation ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper starts another one within a minute.`,
+            `The relocation ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper tries again by itself; what happened is in its history, under Step Functions.`,
           ),
         }),
       ],
@@ -240,15 +246,8 @@ export class KeeperStack extends Stack {
           { actions: ['states:ListExecutions'], resources: [stateMachineArn] },
           {
             actions: ['states:StopExecution'],
-            resources: [
-              this.formatArn({
-                service: 'states',
-                resource: 'execution',
-                resourceName: `${relocate.stateMachine.stateMachineName}:*`,
-                arnFormat: ArnFormat.COLON_RESOURCE_NAME,
-              }),
-            ],
-            wildcards: 'All executions of this one state machine.',
+            resources: relocations,
+            wildcards: ANY_RELOCATION,
           },
         ],
       },

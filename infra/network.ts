@@ -1,17 +1,11 @@
 import { Tags, Validations } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import { Construct } from 'constructs';
+import { addressesOf } from './addresses.ts';
 
 export interface NetworkProps {
   /** Availability zones that need a subnet. */
   readonly zones: readonly string[];
-}
-
-/** A subnet, and the block of it out of which EC2 gives no address by itself. */
-export interface HostSubnet {
-  readonly subnetId: string;
-  /** The floating addresses of the databases in this zone are taken from here, in order. */
-  readonly reserved: readonly string[];
 }
 
 /** 10.77.0.0/16: a private range (RFC 1918) that is rarely another network's default. */
@@ -24,7 +18,8 @@ const VPC_CIDR = '10.77.0.0/16';
 export class Network extends Construct {
   readonly vpcId: string;
   readonly cidr = VPC_CIDR;
-  readonly #subnets = new Map<string, HostSubnet>();
+  /** By zone. */
+  readonly #subnetIds = new Map<string, string>();
 
   constructor(scope: Construct, id: string, { zones }: NetworkProps) {
     super(scope, id);
@@ -48,12 +43,11 @@ export class Network extends Construct {
       gatewayId: gateway.ref,
     }).addResourceDependency(attachment);
     for (const zone of zones) {
-      // By the zone's letter, so that a zone keeps its addresses when another one joins.
-      const third = zone.charCodeAt(zone.length - 1) - 'a'.charCodeAt(0);
+      const { subnet: cidrBlock, reserved } = addressesOf(zone);
       const subnet = new ec2.CfnSubnet(this, `Subnet${zone.at(-1)}`, {
         vpcId: vpc.ref,
         availabilityZone: zone,
-        cidrBlock: `10.77.${third}.0/24`,
+        cidrBlock,
         mapPublicIpOnLaunch: true,
       });
       Validations.of(subnet).acknowledge({
@@ -67,18 +61,17 @@ export class Network extends Construct {
       // EC2 gives no host an address out of an `explicit` reservation, so the floating ones are never taken.
       new ec2.CfnSubnetCidrReservation(this, `Reserved${zone.at(-1)}`, {
         subnetId: subnet.ref,
-        cidr: `10.77.${third}.16/28`,
+        cidr: reserved,
         reservationType: 'explicit',
       });
-      const reserved = Array.from({ length: 16 }, (_, i) => `10.77.${third}.${16 + i}`);
-      this.#subnets.set(zone, { subnetId: subnet.ref, reserved });
+      this.#subnetIds.set(zone, subnet.ref);
     }
   }
 
   /** @throws Error for a zone that the network was not made for */
-  subnetOf(zone: string): HostSubnet {
-    const subnet = this.#subnets.get(zone);
-    if (!subnet) throw new Error(`the network has no subnet in ${zone}`);
-    return subnet;
+  subnetIdOf(zone: string): string {
+    const subnetId = this.#subnetIds.get(zone);
+    if (!subnetId) throw new Error(`the network has no subnet in ${zone}`);
+    return subnetId;
   }
 }

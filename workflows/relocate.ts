@@ -37,12 +37,20 @@ const MOST_VERIFICATIONS = 200;
 /** Times that the host is asked itself, at least two seconds apart, before Systems Manager is asked to look. */
 const MOST_QUESTIONS = 15;
 const NEVER_ASKED = { status: 'NotAsked', detail: 'not asked yet', stdout: 'nothing' };
+/** Attempts to arm a replacement in one execution: about an hour; reconcile starts the next one. */
+const MOST_ATTEMPTS = 300;
 /** People are told of missing capacity at once, and then every tenth time: about every three minutes. */
 const TELL_EVERY = 10;
+/** And of a move that does not get on every seventh time: about every five minutes. */
+const TELL_WAITING_EVERY = 7;
 
-/** The cause of an error, cut to what a mail and a failed execution can show. A timeout has none. */
+/**
+ * The cause of an error, cut to what a mail and a failed execution can show. Of a function's error, which is JSON, it is the
+ * sentence; a timeout has no cause.
+ */
 function causeOf(error: string, otherwise: string): string {
-  return `$exists(${error}.Cause) ? $substring(${error}.Cause, 0, 1000) : ${otherwise}`;
+  const text = `$contains(${error}.Cause, '"errorMessage"') ? $parse(${error}.Cause).errorMessage : ${error}.Cause`;
+  return `$exists(${error}.Cause) ? $substring(${text}, 0, 1000) : ${otherwise}`;
 }
 
 /** What a function throws when trying again is of no use. @see functions/core/errors.ts */
@@ -159,6 +167,8 @@ export class Relocate extends Construct {
         source: jsonata('$exists($states.result.Payload.sourceId) ? $states.result.Payload.sourceId : $source'),
         sources: jsonata('[$distinct($append($sources, $states.result.Payload.sourceId))]'),
         deadline: jsonata('$exists($states.result.Payload.deadline) ? $states.result.Payload.deadline : 0'),
+        lookedAt: jsonata('$millis()'),
+        again: 0,
         armed: jsonata("''"),
       },
     });
@@ -167,13 +177,16 @@ export class Relocate extends Construct {
     const nothing = sfn.Succeed.jsonata(this, 'Nothing to do', {
       outputs: { database: jsonata('$database.name'), outcome: 'nothing to do', reason: jsonata('$plan.reason') },
     });
+    // Replacements of earlier attempts may be there.
+    const retire = this.#retire('Retire what is not needed', { sources: [], verified: false });
+    retire.next(nothing);
     const move = this.#move(look);
     look.next(
       sfn.Choice.jsonata(this, 'What next?')
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'arm'")), this.#prepare(look, move))
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'move'")), move)
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'wait'")), wait)
-        .otherwise(nothing),
+        .otherwise(retire),
     );
     return look;
   }
@@ -213,6 +226,7 @@ export class Relocate extends Construct {
       parameters: { seconds: `'${CHECKPOINT_SECONDS}'` },
       comment: '$execution',
       executionSeconds: CHECKPOINT_SECONDS + 5,
+      patienceSeconds: CHECKPOINT_SECONDS + 10,
       onSuccess: done,
       onFailure: failed,
     });
@@ -226,7 +240,7 @@ export class Relocate extends Construct {
     prepare.branch(
       arm,
       sfn.Choice.jsonata(this, 'A source to checkpoint?')
-        .when(sfn.Condition.jsonata(jsonata('$attempt = 1 and $exists($plan.sourceId)')), checkpoint)
+        .when(sfn.Condition.jsonata(jsonata('$attempt = 1 and $plan.sourceServes')), checkpoint)
         .otherwise(skipped),
     );
     this.#catchAll(prepare);
@@ -237,17 +251,29 @@ export class Relocate extends Construct {
         failedHosts: jsonata("$notArmed.error = 'NoCapacity' ? $failedHosts : $failedHosts + 1"),
       },
     });
-    const wait = sfn.Wait.jsonata(this, 'Wait for capacity', { time: sfn.WaitTime.duration(Duration.seconds(10)) });
+    const wait = sfn.Wait.jsonata(this, 'Wait for another try', { time: sfn.WaitTime.duration(Duration.seconds(10)) });
     wait.next(next);
     next.next(look);
-    const again = sfn.Choice.jsonata(this, 'Capacity?')
+    const again = sfn.Choice.jsonata(this, 'Try again?')
+      // A history has 25,000 events at most (Step Functions quotas), and an attempt is about 35.
+      .when(
+        sfn.Condition.jsonata(jsonata(`$attempt >= ${MOST_ATTEMPTS}`)),
+        this.#giveUp('No host for hours', {
+          Error: 'NoCapacity',
+          Cause: jsonata("'the last attempt: ' & $notArmed.cause"),
+        }),
+      )
       .when(sfn.Condition.jsonata(jsonata("$notArmed.error = 'NoCapacity'")), wait)
-      .when(sfn.Condition.jsonata(jsonata(`$failedHosts < ${MOST_FAILED_HOSTS}`)), next)
+      // Before the deadline there is always something left to do: the clean stop.
+      .when(
+        sfn.Condition.jsonata(jsonata(`$failedHosts < ${MOST_FAILED_HOSTS} or ($deadline > 0 and $not($stopTried))`)),
+        wait,
+      )
       .otherwise(
         this.#giveUp('No host could be armed', {
           Error: 'CannotArm',
           Cause: jsonata(
-            `'${MOST_FAILED_HOSTS} replacements failed; the last: ' & $notArmed.error & ': ' & $notArmed.cause`,
+            "$failedHosts & ' replacements failed; the last: ' & $notArmed.error & ': ' & $notArmed.cause",
           ),
         }),
       );
@@ -274,8 +300,20 @@ export class Relocate extends Construct {
         source: jsonata('$source'),
         target: jsonata('$armed'),
         deadline: jsonata('$deadline'),
+        startedAt: jsonata('$lookedAt'),
+        executionStartedAt: jsonata('$states.context.Execution.StartTime'),
       },
-      assign: { moved: jsonata('$states.result.Payload'), stopTried: true },
+      assign: {
+        moved: jsonata('$states.result.Payload'),
+        stopTried: jsonata('$stopTried or ($deadline > 0 and $millis() >= $deadline)'),
+        again: jsonata("$states.result.Payload.outcome = 'again' ? $again + 1 : 0"),
+      },
+    });
+    const tell = this.#tell('Tell people that it takes long', {
+      subject: "'Keeper: ' & $database.name & ' is still on its way'",
+      message:
+        "'The relocation ' & $execution & ' is waiting: ' & $moved.reason & '\\n\\nKeeper goes on. If this mail comes again, look at the data volume ' & $database.volumeId & ' in EC2.'",
+      next: move,
     });
     const replace = sfn.Pass.jsonata(this, 'Another replacement', {
       assign: { attempt: jsonata('$attempt + 1'), notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') } },
@@ -290,6 +328,7 @@ export class Relocate extends Construct {
     move.next(
       sfn.Choice.jsonata(this, 'Moved?')
         .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'moved'")), this.#verify(look, move))
+        .when(sfn.Condition.jsonata(jsonata(`$moved.outcome = 'again' and $again % ${TELL_WAITING_EVERY} = 0`)), tell)
         .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'again'")), move)
         .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'replace'")), replace)
         .otherwise(superseded),
@@ -407,6 +446,7 @@ export class Relocate extends Construct {
       reason: jsonata("$exists($request.reason) ? $request.reason : 'asked for'"),
       from: jsonata('$sources'),
       to: jsonata('$moved.host'),
+      lifecycle: jsonata('$states.input.Payload.lifecycle'),
       attempts: jsonata('$attempt'),
       checkpoint: jsonata('$checkpoint'),
       takeover: jsonata(
@@ -442,7 +482,7 @@ export class Relocate extends Construct {
     const tell = this.#tell('Tell people that it failed', {
       subject: "'Keeper: the relocation of ' & $request.database & ' failed'",
       message:
-        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper starts another relocation within a minute; if this mail comes again, somebody has to look.'",
+        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper tries again by itself; if this mail comes again, somebody has to look.'",
       next: fail,
     });
     const cleanUp = tasks.LambdaInvoke.jsonata(this, 'Clean up', {

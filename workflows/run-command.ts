@@ -12,6 +12,8 @@ export interface RunCommandProps {
   readonly comment: string;
   /** How long the script may run; the document's own limit. */
   readonly executionSeconds: number;
+  /** How long its end is waited for; default: as long as it may take to be delivered and to run. */
+  readonly patienceSeconds?: number;
   /**
    * Where to go. Both see the variable `<name>Command`, e.g. `$verifyCommand`: `{ status, detail, stdout }`, with the status of Systems Manager,
    * `NotSent` when it did not take the command, or `NoAnswer` when nothing was heard of it in time.
@@ -26,6 +28,8 @@ export const UNANSWERED = ['Pending', 'Delayed', 'InProgress', 'TimedOut', 'NoAn
 /** The shortest delivery timeout that SendCommand accepts (API reference, TimeoutSeconds). */
 const DELIVERY_SECONDS = 30;
 const POLL_SECONDS = 2;
+/** A look with its wait and its state transitions. */
+const LOOK_SECONDS = 2.3;
 
 /**
  * Runs one of commands/ on a host and waits for its end: send, look every two seconds, and give up when Systems Manager
@@ -36,7 +40,8 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
   const [id, host, count, command] = ['Id', 'Host', 'Looks', 'Command'].map(
     (each) => `${name.toLowerCase()}${each}`,
   ) as [string, string, string, string];
-  const most = Math.ceil((DELIVERY_SECONDS + props.executionSeconds + 15) / POLL_SECONDS);
+  const { patienceSeconds = DELIVERY_SECONDS + props.executionSeconds + 15 } = props;
+  const most = Math.ceil(patienceSeconds / LOOK_SECONDS);
 
   const send = tasks.CallAwsService.jsonata(scope, name, {
     service: 'ssm',
@@ -96,7 +101,7 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
     sfn.Choice.jsonata(scope, `${name}: done?`)
       .when(sfn.Condition.jsonata(jsonata(`$${command}.status = 'Success'`)), props.onSuccess)
       // What was not delivered in time never will be.
-      .when(status(['Pending', 'Delayed'], Math.ceil((DELIVERY_SECONDS + 5) / POLL_SECONDS)), wait)
+      .when(status(['Pending', 'Delayed'], Math.min(most, Math.ceil((DELIVERY_SECONDS + 5) / LOOK_SECONDS))), wait)
       .when(status(['InProgress'], most), wait)
       .otherwise(props.onFailure),
   );

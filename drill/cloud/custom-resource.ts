@@ -23,6 +23,7 @@ export function customResourceHandler(cloud: Cloud, endpoint: Endpoint, deployer
     logicalId: string,
     { ServiceToken, ServiceTimeout = '3600', ...properties }: Record<string, unknown>,
     physicalId?: string,
+    old?: Record<string, unknown>,
   ): Promise<Answer> {
     const answered = Promise.withResolvers<Answer>();
     const event = {
@@ -34,6 +35,7 @@ export function customResourceHandler(cloud: Cloud, endpoint: Endpoint, deployer
       LogicalResourceId: logicalId,
       ...(physicalId && { PhysicalResourceId: physicalId }),
       ResourceProperties: { ServiceToken, ...properties },
+      ...(old && { OldResourceProperties: old }),
     };
     const input = { FunctionName: ServiceToken, InvocationType: 'Event', Payload: Buffer.from(JSON.stringify(event)) };
     await cloud.call({ service: 'lambda', operation: 'Invoke', input, caller: deployer });
@@ -56,8 +58,8 @@ export function customResourceHandler(cloud: Cloud, endpoint: Endpoint, deployer
       return { ref, attributes: {} };
     },
     update: async ({ ref }, properties) => {
-      const { logicalId } = known.get(ref) ?? { logicalId: ref };
-      await ask('Update', logicalId, properties, ref);
+      const { logicalId, properties: old } = known.get(ref) ?? { logicalId: ref, properties: {} };
+      await ask('Update', logicalId, properties, ref, old);
       known.set(ref, { logicalId, properties });
     },
     delete: async ({ ref }) => {

@@ -28,6 +28,8 @@ export interface Goal {
   readonly sourceId?: string;
   /** The armed host to move to. Absent: the newest host that this relocation launched, armed or not. */
   readonly targetId?: string;
+  /** When this relocation last looked around, in milliseconds since the epoch: waiting without an end is counted from here. */
+  readonly startedAt?: number;
   /**
    * Milliseconds since the epoch after which the source is stopped cleanly even though nothing is ready to take over,
    * because AWS is about to take it. Absent: the source serves until a replacement is ready.
@@ -71,10 +73,10 @@ const SETTLE_MS = 3_000;
  */
 export const RELEASE_DELIVERY_SECONDS = 30;
 /**
- * How long the release may run: a stop with 512 MB of dirty buffers took 13 s on gp3's baseline; twice that, and the
- * unmount. @see release.sh
+ * How long the release may run: the sum of what release.sh allows its steps. A stop with 512 MB of dirty buffers took 13 s
+ * on gp3's baseline.
  */
-export const RELEASE_EXECUTION_SECONDS = 45;
+export const RELEASE_EXECUTION_SECONDS = 70;
 /** Status changes of a command reach ListCommandInvocations late. */
 const RELEASE_REPORT_MS = 10_000;
 /** EBS detaches in 1–4 s, and never while the guest holds the device. A minute and a half is beyond patience. */
@@ -122,6 +124,11 @@ export function decide(observed: Observed, goal: Goal, now: number): Decision {
 function chooseTarget(observed: Observed, goal: Goal): HostState | undefined {
   const usable = observed.hosts.filter((host) => isAlive(host) && host.id !== goal.sourceId);
   if (goal.targetId) return usable.find((host) => host.id === goal.targetId);
+  // The one that has the volume already is not left for one that came later.
+  const holder = usable.find(
+    (host) => host.id === observed.volume.attachment?.hostId && host.execution === goal.execution,
+  );
+  if (holder) return holder;
   return usable.filter((host) => host.execution === goal.execution).sort((a, b) => b.launchedAt - a.launchedAt)[0];
 }
 
@@ -167,8 +174,10 @@ function freeVolume(
     return target ? wait(why) : decision({ kind: 'replace' }, why);
   }
   if (detaching) {
-    const since = observed.asked.detach ?? observed.release?.sentAt ?? now;
-    if (target && now - since > DETACH_LIMIT_MS) {
+    if (!target)
+      return decision({ kind: 'replace' }, `the volume is leaving ${holder.id}, and no host is there to take it`);
+    const since = observed.asked.detach ?? observed.release?.sentAt ?? goal.startedAt ?? now;
+    if (now - since > DETACH_LIMIT_MS) {
       return once(
         { kind: 'fence', host: holder },
         observed,

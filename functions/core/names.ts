@@ -12,7 +12,7 @@ export function recoveryName(database: string, now: number): string {
   return `${database}-recover-${minute}`;
 }
 
-const NAME = /^(?<database>.+)-(i-[0-9a-f]+|recover-[\dT-]+)$/;
+const NAME = /^(?<database>.+)-(i-[0-9a-f]+(-again)*|recover-[\dT-]+)$/;
 
 /** Whether an execution may concern the database: it is named after it, or a person started it under a name of their own. */
 export function mayConcern(database: string, execution: string): boolean {

@@ -1,4 +1,4 @@
-import { type DatabaseState, holderOf, isAlive } from './state.ts';
+import { type DatabaseState, type HostState, holderOf, isAlive } from './state.ts';
 
 /**
  * Seconds after the notice at which the source is stopped even if nothing is armed yet. A notice can leave 108 s instead
@@ -9,6 +9,11 @@ export const DEADLINE_SECONDS = 75;
 /** How long the first replacement may take to report armed; the n-th gets n times as long, because slow days exist. */
 const ARM_SECONDS = 75;
 const ARM_SECONDS_MOST = 600;
+/**
+ * The most while a host serves that AWS may yet take: a notice that comes while a replacement is being armed is seen only
+ * afterwards, and then there must be time for a clean stop.
+ */
+const ARM_SECONDS_WHILE_SERVING = 90;
 
 /** How long a host that AWS takes, but that does not hold the database (yet), is watched: the notice is two minutes. */
 const WATCH_DOOMED_SECONDS = 150;
@@ -17,12 +22,14 @@ const WATCH_DOOMED_SECONDS = 150;
 export interface Plan {
   /**
    * `arm`: launch a replacement. `move`: no time is left to arm one, release the source now. `wait`: look again soon.
-   * `nothing`: the database does not need this relocation (any more).
+   * `nothing`: the database does not need this relocation (any more). `refuse`: the volume is where Keeper must not touch it.
    */
-  readonly next: 'arm' | 'move' | 'wait' | 'nothing';
+  readonly next: 'arm' | 'move' | 'wait' | 'nothing' | 'refuse';
   readonly reason: string;
   /** The host to move away from, if any. */
   readonly sourceId?: string;
+  /** Whether that host runs and holds the volume, so that it can write its buffers meanwhile. */
+  readonly sourceServes: boolean;
   /** Milliseconds since the epoch. */
   readonly deadline?: number;
   /** How long the replacement may take to report armed, in whole seconds, at least 1. */
@@ -47,66 +54,85 @@ export interface Wish {
  * @param now milliseconds since the epoch
  */
 export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
+  const { attachment } = state.volume;
   const holder = holderOf(state);
-  const source = wish.sourceId === undefined ? holder : state.hosts.find((host) => host.id === wish.sourceId);
   const armSeconds = Math.min(ARM_SECONDS * wish.attempt, ARM_SECONDS_MOST);
-  if (holder && source?.id !== holder.id) return planForBystander(state, wish, source?.id, now, armSeconds);
+  if (attachment && !holder) {
+    const reason = `the data volume ${state.volume.id} is attached to ${attachment.hostId}, which is not a host of this database: detach it there`;
+    return { next: 'refuse', reason, sourceServes: false, armSeconds };
+  }
+  const source = wish.sourceId === undefined ? holder : state.hosts.find((host) => host.id === wish.sourceId);
   if (!holder) {
     const reason = 'no host holds the data volume';
-    return { next: 'arm', reason, ...(source && { sourceId: source.id }), armSeconds };
+    return { next: 'arm', reason, ...(source && { sourceId: source.id }), sourceServes: false, armSeconds };
   }
-  const noticedAt = earliest(wish.noticedAt, holder.interruptedAt);
-  if (noticedAt === undefined || !isAlive(holder) || wish.stopTried) {
-    return { next: 'arm', reason: `${holder.id} is to be left`, sourceId: holder.id, armSeconds };
-  }
-  const deadline = noticedAt + DEADLINE_SECONDS * 1000;
-  const left = Math.floor((deadline - now) / 1000);
-  if (left < 1) {
+  if (source?.id !== holder.id) return planForBystander(holder, source, wish, now, armSeconds);
+  if (!isAlive(holder)) {
     return {
-      next: 'move',
-      reason: `AWS takes ${holder.id}, and the time to arm a replacement is over`,
+      next: 'arm',
+      reason: `${holder.id} is ${holder.state}`,
       sourceId: holder.id,
-      deadline,
-      armSeconds: 1,
+      sourceServes: false,
+      armSeconds,
     };
   }
-  return {
-    next: 'arm',
-    reason: `AWS takes ${holder.id}`,
+  const leaving = {
     sourceId: holder.id,
-    deadline,
-    armSeconds: Math.min(armSeconds, left),
+    sourceServes: true,
+    armSeconds: Math.min(armSeconds, ARM_SECONDS_WHILE_SERVING),
   };
+  const noticedAt = earliest(wish.noticedAt, holder.interruptedAt);
+  if (noticedAt === undefined) return { next: 'arm', reason: `${holder.id} is to be left`, ...leaving };
+  if (wish.stopTried)
+    return {
+      next: 'arm',
+      reason: `${holder.id} did not stop at the deadline`,
+      ...leaving,
+      sourceServes: false,
+      armSeconds,
+    };
+  const deadline = noticedAt + DEADLINE_SECONDS * 1000;
+  const left = Math.floor((deadline - now) / 1000);
+  return left < 1
+    ? {
+        next: 'move',
+        reason: `AWS takes ${holder.id}, and the time to arm a replacement is over`,
+        deadline,
+        ...leaving,
+        armSeconds: 1,
+      }
+    : {
+        next: 'arm',
+        reason: `AWS takes ${holder.id}`,
+        deadline,
+        ...leaving,
+        armSeconds: Math.min(leaving.armSeconds, left),
+      };
 }
 
 /** The volume is with somebody other than the host that is to be left. */
 function planForBystander(
-  state: DatabaseState,
+  holder: HostState,
+  source: HostState | undefined,
   wish: Wish,
-  sourceId: string | undefined,
   now: number,
   armSeconds: number,
 ): Plan {
-  const holder = holderOf(state);
-  const source = state.hosts.find((host) => host.id === sourceId);
-  if (holder && !isAlive(holder)) {
-    return {
-      next: 'arm',
-      reason: `${holder.id}, which held the database, is ${holder.state}`,
-      sourceId: holder.id,
-      armSeconds,
-    };
+  if (!isAlive(holder)) {
+    const reason = `${holder.id}, which held the database, is ${holder.state}`;
+    return { next: 'arm', reason, sourceId: holder.id, sourceServes: false, armSeconds };
   }
   const noticedAt = earliest(wish.noticedAt, source?.interruptedAt);
   const watched = source && isAlive(source) && noticedAt !== undefined && now - noticedAt < WATCH_DOOMED_SECONDS * 1000;
+  const rest = { sourceServes: false, armSeconds };
   return watched
     ? {
         next: 'wait',
         reason: `AWS takes ${source.id}, which may yet be given the database`,
         sourceId: source.id,
-        armSeconds,
+        ...rest,
       }
-    : { next: 'nothing', reason: `${holder?.id} holds the database; ${wish.sourceId} does not`, armSeconds };
+    : { next: 'nothing', reason: `${holder.id} holds the database; ${wish.sourceId} does not`, ...rest };
 }
 
 function earliest(...times: (number | undefined)[]): number | undefined {

@@ -1,21 +1,63 @@
-import { type DatabaseState, holderOf, isAlive, servingHost } from './state.ts';
+import { type DatabaseState, type HostState, holderOf, isAlive, servingHost } from './state.ts';
+
+export interface Circumstances {
+  /** Names of the relocations of this database that are running. */
+  readonly relocations: readonly string[];
+  /** When relocations of this database failed lately, in milliseconds since the epoch. */
+  readonly failedAt: readonly number[];
+  /** What the newest host says of its takeover, e.g. `i-0123456789abcdef0 failed`. */
+  readonly takeover: string;
+}
 
 export interface Reconciliation {
   readonly action: 'relocate' | 'none';
   readonly reason: string;
+  /** Hosts that serve nothing and that no relocation waits for: to be terminated. */
+  readonly strays: readonly HostState[];
 }
+
+/** A host that was just launched may not be known to the execution that asked for it yet. */
+const STRAY_MINUTES = 15;
+/** The longest pause between two tries when one fails after the other. */
+const MOST_PAUSE_MINUTES = 15;
 
 /**
  * Compares a database as it is with what should be. Pure.
  *
- * @param relocating whether a relocation of this database is running: then that one looks after it
+ * @param now milliseconds since the epoch
  */
-export function reconcile(state: DatabaseState, relocating: boolean): Reconciliation {
+export function reconcile(state: DatabaseState, circumstances: Circumstances, now: number): Reconciliation {
+  const strays = straysOf(state, circumstances.relocations, now);
+  const none = (reason: string): Reconciliation => ({ action: 'none', reason, strays });
   const serving = servingHost(state);
-  if (serving) return { action: 'none', reason: `${serving.id} serves` };
-  if (relocating) return { action: 'none', reason: 'a relocation is running' };
+  const failed = serving !== undefined && circumstances.takeover === `${serving.id} failed`;
+  if (serving && !failed) return none(`${serving.id} serves`);
+  if (circumstances.relocations.length > 0) return none(`${circumstances.relocations[0]} is running`);
+  const again = pauseEnds(circumstances.failedAt);
+  if (now < again)
+    return none(`the last relocation failed; the next one starts in ${Math.ceil((again - now) / 1000)} s`);
+  return { action: 'relocate', reason: whyNot(state, failed), strays };
+}
+
+function whyNot(state: DatabaseState, failed: boolean): string {
   const holder = holderOf(state);
-  if (holder && isAlive(holder))
-    return { action: 'relocate', reason: `${holder.id} holds the volume and does not serve` };
-  return { action: 'relocate', reason: 'no host serves' };
+  if (failed) return `${holder?.id} has the volume and could not start the database`;
+  if (holder && isAlive(holder)) return `${holder.id} holds the volume and does not serve`;
+  return 'no host serves';
+}
+
+/** One minute after the first failure, then two, four …, counted from the newest. */
+function pauseEnds(failedAt: readonly number[]): number {
+  if (failedAt.length === 0) return 0;
+  const minutes = Math.min(2 ** (failedAt.length - 1), MOST_PAUSE_MINUTES);
+  return Math.max(...failedAt) + minutes * 60_000;
+}
+
+function straysOf(state: DatabaseState, relocations: readonly string[], now: number): HostState[] {
+  // While a relocation runs, its hosts are its own business, and so is the one that it leaves.
+  if (relocations.length > 0) return [];
+  return state.hosts
+    .filter((host) => isAlive(host) || host.state === 'stopped')
+    .filter((host) => host.id !== state.volume.attachment?.hostId)
+    .filter((host) => now - host.launchedAt > STRAY_MINUTES * 60_000);
 }

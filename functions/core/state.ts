@@ -2,6 +2,7 @@
 export interface HostState {
   readonly id: string;
   readonly state: 'pending' | 'running' | 'shutting-down' | 'terminated' | 'stopping' | 'stopped';
+  readonly lifecycle: 'spot' | 'on-demand';
   /** The relocation that launched it, if it was one. */
   readonly execution?: string;
   /** Milliseconds since the epoch. */

@@ -27,6 +27,26 @@ export interface LaunchInput {
 
 type Lifecycle = 'spot' | 'on-demand';
 
+/**
+ * Refusals that say nothing against the request itself: another type, or the same one later, may do.
+ * @see docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+ */
+const MAY_PASS = new Set([
+  'InsufficientInstanceCapacity',
+  'InsufficientHostCapacity',
+  'InsufficientCapacity',
+  'UnfulfillableCapacity',
+  'MaxSpotInstanceCountExceeded',
+  'SpotMaxPriceTooLow',
+  'InstanceLimitExceeded',
+  'VcpuLimitExceeded',
+  'Unsupported', // the zone does not have this type
+  'RequestLimitExceeded',
+  'InternalError',
+  'Unavailable',
+  'ServiceUnavailable',
+]);
+
 const ec2 = new EC2Client({});
 
 /**
@@ -53,37 +73,34 @@ export const handler = middy(async (input: LaunchInput) => {
     KEEPER_FORMAT_BLANK: String(volume.blank),
     KEEPER_TASK_TOKEN: input.taskToken,
   });
-  const refusals: string[] = [];
+  const refusals: { code: string; text: string }[] = [];
   for (const lifecycle of ['spot', 'on-demand'] as const) {
     const fleet = await createFleet(input, template.version, userData, lifecycle).catch((error: Error) => {
       // Whatever is wrong with Spot (a quota, a missing service-linked role) is no reason not to try on demand.
-      refusals.push(`${lifecycle}: ${error.name}: ${error.message}`);
+      refusals.push({ code: error.name, text: `${lifecycle}: ${error.name}: ${error.message}` });
       return { Instances: [], Errors: [] } satisfies CreateFleetResult;
     });
     const host = fleet.Instances?.[0]?.InstanceIds?.[0];
     if (host) {
-      logger.info('launched a replacement', {
-        execution,
-        attempt,
-        host,
-        lifecycle,
-        type: fleet.Instances?.[0]?.InstanceType,
-      });
+      const type = fleet.Instances?.[0]?.InstanceType;
+      logger.info('launched a replacement', { execution, attempt, host, lifecycle, type, refusals: texts(refusals) });
       return { host, lifecycle };
     }
     for (const error of fleet.Errors ?? []) {
       const type = error.LaunchTemplateAndOverrides?.Overrides?.InstanceType ?? 'every type';
-      refusals.push(`${lifecycle} ${type}: ${error.ErrorCode}`);
+      refusals.push({ code: error.ErrorCode ?? 'unknown', text: `${lifecycle} ${type}: ${error.ErrorCode}` });
     }
   }
-  const said = refusals.join(', ') || 'EC2 gave no reason';
-  if (refusals.every((refusal) => /capacity|MaxSpotInstanceCount/i.test(refusal))) {
-    throw new NoCapacity(
-      `no capacity for ${database.name} (${said}): add instance types to the configuration if this lasts`,
-    );
+  const said = texts(refusals).join(', ') || 'EC2 gave no reason';
+  if (refusals.every(({ code }) => MAY_PASS.has(code))) {
+    throw new NoCapacity(`no capacity for ${database.name} (${said}): add instance types if this lasts`);
   }
   throw new LaunchRefused(`EC2 launched no host for ${database.name}: ${said}`);
 }).use(injectLambdaContext(logger));
+
+function texts(refusals: readonly { readonly text: string }[]): string[] {
+  return refusals.map(({ text }) => text);
+}
 
 async function readTemplate(database: Database): Promise<{ version: string; userData: string }> {
   const { LaunchTemplateVersions } = await ec2.send(
@@ -128,17 +145,16 @@ async function createFleet(
       ...(lifecycle === 'spot'
         ? { SpotOptions: { AllocationStrategy: 'price-capacity-optimized' } }
         : { OnDemandOptions: { AllocationStrategy: 'prioritized' } }),
-      TagSpecifications: [
-        {
-          ResourceType: 'instance',
-          Tags: [
-            { Key: 'Name', Value: `keeper ${database.name}` },
-            { Key: DATABASE_TAG, Value: database.name },
-            { Key: ROLE_TAG, Value: 'host' },
-            { Key: EXECUTION_TAG, Value: execution },
-          ],
-        },
-      ],
+      // The launch template tags volumes too, but IAM may look at the tags of the request alone.
+      TagSpecifications: (['instance', 'volume'] as const).map((ResourceType) => ({
+        ResourceType,
+        Tags: [
+          { Key: 'Name', Value: `keeper ${database.name}` },
+          { Key: DATABASE_TAG, Value: database.name },
+          { Key: ROLE_TAG, Value: 'host' },
+          { Key: EXECUTION_TAG, Value: execution },
+        ],
+      })),
     }),
   );
 }

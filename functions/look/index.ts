@@ -1,6 +1,7 @@
 import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
 import { EC2Client } from '@aws-sdk/client-ec2';
 import middy from '@middy/core';
+import { VolumeUnusable } from '../core/errors.ts';
 import { type Plan, plan } from '../core/plan.ts';
 import type { Database } from '../shared/database.ts';
 import { logger } from '../shared/logger.ts';
@@ -35,5 +36,6 @@ export const handler = middy(async (input: LookInput): Promise<Plan> => {
     Date.now(),
   );
   logger.info('plan', { execution: input.execution, ...result });
+  if (result.next === 'refuse') throw new VolumeUnusable(result.reason);
   return result;
 }).use(injectLambdaContext(logger));

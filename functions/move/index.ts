@@ -33,6 +33,10 @@ export interface MoveInput {
   readonly target?: string;
   /** Milliseconds since the epoch. */
   readonly deadline?: number;
+  /** When this relocation last looked around, in milliseconds since the epoch. */
+  readonly startedAt: number;
+  /** When the execution started, ISO 8601: no command of it is older. */
+  readonly executionStartedAt: string;
 }
 
 export interface MoveResult {
@@ -62,6 +66,7 @@ const ssm = new SSMClient({});
 export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
   const goal: Goal = {
     execution: input.execution,
+    startedAt: input.startedAt,
     ...(input.source && { sourceId: input.source }),
     ...(input.target && { targetId: input.target }),
     ...(input.deadline && { deadline: input.deadline }),
@@ -74,7 +79,16 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
   let said = '';
 
   for (;;) {
-    const [state, release] = await Promise.all([observe(ec2, input.database), releaseState(watched, input, sent)]);
+    const looks = Promise.all([observe(ec2, input.database), releaseState(watched, input, sent)]);
+    const [state, release] = await looks.catch((error: Error) => {
+      explainAway(error);
+      return [];
+    });
+    if (!state) {
+      if (Date.now() - started > WINDOW_MS) return { outcome: 'again', reason: 'AWS does not say how things stand' };
+      await sleep(POLL_MS);
+      continue;
+    }
     const holder = holderOf(state);
     if (holder && holder.id !== watched && holder.id !== input.target) {
       watched = holder.id;
@@ -184,17 +198,22 @@ function explainAway(error: Error): void {
 /** How this relocation's release command on the host stands; undefined when it has sent none. */
 async function releaseState(
   hostId: string | undefined,
-  { execution, target }: MoveInput,
+  { execution, executionStartedAt, target }: MoveInput,
   sent: ReleaseState | undefined,
 ): Promise<ReleaseState | undefined> {
   if (!hostId || hostId === target) return undefined;
   const { CommandInvocations } = await ssm.send(
-    new ListCommandInvocationsCommand({ InstanceId: hostId, Details: true }),
+    new ListCommandInvocationsCommand({
+      InstanceId: hostId,
+      Details: true,
+      Filters: [{ key: 'InvokedAfter', value: `${executionStartedAt.slice(0, 19)}Z` }],
+    }),
   );
-  const ours = CommandInvocations?.filter(
-    (each) => each.Comment === execution && each.DocumentName === RELEASE_DOCUMENT,
-  );
-  const latest = ours?.sort((a, b) => (b.RequestedDateTime?.getTime() ?? 0) - (a.RequestedDateTime?.getTime() ?? 0))[0];
+  const ours = (CommandInvocations ?? [])
+    .filter((each) => each.Comment === execution && each.DocumentName === RELEASE_DOCUMENT)
+    .sort((a, b) => (b.RequestedDateTime?.getTime() ?? 0) - (a.RequestedDateTime?.getTime() ?? 0));
+  // After a crash there may be two. What one of them has released stays released, whatever the other says.
+  const latest = ours.find((each) => each.Status === 'Success') ?? ours[0];
   if (!latest) return sent;
   const output = latest.CommandPlugins?.map((plugin) => plugin.Output ?? '')
     .join('\n')
@@ -221,6 +240,7 @@ function releaseStatus(status: string | undefined): ReleaseState['status'] {
   }
 }
 
+/** Our scripts' last word; the agent appends a line of its own. */
 function lastLine(text: string): string {
-  return text.split('\n').at(-1) ?? '';
+  return text.split('\n').findLast((line) => !/^failed to run commands:/.test(line)) ?? '';
 }

@@ -1,5 +1,10 @@
 import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
-import { SFNClient, StartExecutionCommand, StartSyncExecutionCommand } from '@aws-sdk/client-sfn';
+import {
+  DescribeExecutionCommand,
+  SFNClient,
+  StartExecutionCommand,
+  StartSyncExecutionCommand,
+} from '@aws-sdk/client-sfn';
 import middy from '@middy/core';
 import { MalformedInput } from '../core/errors.ts';
 import { relocationName } from '../core/names.ts';
@@ -67,13 +72,16 @@ async function note(notice: Notice): Promise<Noted> {
   return JSON.parse(output);
 }
 
-async function startRelocation(name: string, input: object): Promise<'relocation started' | 'relocation known'> {
+async function startRelocation(name: string, input: object): Promise<string> {
   try {
     await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input: JSON.stringify(input) }));
     return 'relocation started';
   } catch (error) {
-    // The same host, announced before: that relocation runs, or has ended and reconcile looks after the rest.
-    if (error instanceof Error && error.name === 'ExecutionAlreadyExists') return 'relocation known';
-    throw error;
+    if (!(error instanceof Error && error.name === 'ExecutionAlreadyExists')) throw error;
   }
+  // The same host, announced before. An execution that has ended without moving the database must not keep it there.
+  const executionArn = `${RELOCATE_ARN.replace(':stateMachine:', ':execution:')}:${name}`;
+  const { status } = await sfn.send(new DescribeExecutionCommand({ executionArn }));
+  if (status === 'RUNNING' || status === 'SUCCEEDED') return `relocation known: ${status}`;
+  return startRelocation(`${name}-again`, input);
 }

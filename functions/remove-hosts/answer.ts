@@ -13,6 +13,8 @@ export interface CustomResourceRequest<Properties> {
   readonly LogicalResourceId: string;
   readonly PhysicalResourceId?: string;
   readonly ResourceProperties: Properties;
+  /** With `Update`. */
+  readonly OldResourceProperties?: Properties;
 }
 
 export type Outcome = { readonly Status: 'SUCCESS' } | { readonly Status: 'FAILED'; readonly Reason: string };

@@ -3,6 +3,7 @@ import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
 import { EC2Client, paginateDescribeInstances, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
 import { ListExecutionsCommand, SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
 import middy from '@middy/core';
+import { mayConcern } from '../core/names.ts';
 import { DATABASE_TAG, ROLE_TAG } from '../core/tags.ts';
 import { logger } from '../shared/logger.ts';
 import { answer, type CustomResourceRequest } from './answer.ts';
@@ -21,12 +22,13 @@ const ec2 = new EC2Client({});
 const sfn = new SFNClient({});
 
 /**
- * A custom resource: when the stack is deleted, it stops relocations and terminates the hosts, which no template knows.
+ * A custom resource: when the stack is deleted, or a database leaves it, it stops relocations and terminates the hosts, which
+ * no template knows.
  * Volumes are none of its business: a data volume outlives its hosts. It always answers CloudFormation, with the reason.
  */
 export const handler = middy(async (request: CustomResourceRequest<Properties>) => {
   try {
-    if (request.RequestType === 'Delete') await removeHosts(request.ResourceProperties);
+    await removeHosts(request.ResourceProperties.RelocateArn, goneDatabases(request));
     await answer(request, { Status: 'SUCCESS' });
   } catch (error) {
     logger.error('hosts are left', error as Error);
@@ -34,12 +36,20 @@ export const handler = middy(async (request: CustomResourceRequest<Properties>) 
   }
 }).use(injectLambdaContext(logger));
 
-async function removeHosts({ RelocateArn, Databases }: Properties): Promise<void> {
+/** All of them when the stack goes, else those that have left the configuration. */
+function goneDatabases(request: CustomResourceRequest<Properties>): string[] {
+  const { RequestType, ResourceProperties, OldResourceProperties } = request;
+  if (RequestType === 'Delete') return [...ResourceProperties.Databases];
+  return (OldResourceProperties?.Databases ?? []).filter((name) => !ResourceProperties.Databases.includes(name));
+}
+
+async function removeHosts(relocateArn: string, databases: readonly string[]): Promise<void> {
+  if (databases.length === 0) return;
   const end = Date.now() + LIMIT_MS;
   for (;;) {
     // Each time anew: a relocation that was about to launch a host may have done so after the last look.
-    const stopped = await stopRelocations(RelocateArn);
-    const hosts = await hostsOf(Databases);
+    const stopped = await stopRelocations(relocateArn, databases);
+    const hosts = await hostsOf(databases);
     const alive = hosts.filter(({ state }) => state !== 'shutting-down').map(({ id }) => id);
     if (alive.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: alive }));
     logger.info('removing hosts', { stopped, terminated: alive, left: hosts.length });
@@ -54,14 +64,15 @@ async function removeHosts({ RelocateArn, Databases }: Properties): Promise<void
   }
 }
 
-async function stopRelocations(stateMachineArn: string): Promise<string[]> {
+async function stopRelocations(stateMachineArn: string, databases: readonly string[]): Promise<string[]> {
   const { executions = [] } = await sfn.send(new ListExecutionsCommand({ stateMachineArn, statusFilter: 'RUNNING' }));
-  for (const { executionArn } of executions) {
+  const theirs = executions.filter(({ name = '' }) => databases.some((database) => mayConcern(database, name)));
+  for (const { executionArn } of theirs) {
     await sfn.send(
       new StopExecutionCommand({ executionArn, error: 'StackDeleted', cause: 'The stack is being deleted.' }),
     );
   }
-  return executions.map(({ name }) => name ?? '');
+  return theirs.map(({ name }) => name ?? '');
 }
 
 async function hostsOf(databases: readonly string[]): Promise<{ id: string; state: string }[]> {

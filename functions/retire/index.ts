@@ -35,5 +35,6 @@ export const handler = middy(async ({ database, execution, sources, verified }: 
     await ec2.send(new DeleteTagsCommand({ Resources: [volume.id], Tags: [{ Key: BLANK_TAG }] }));
   }
   logger.info('retired', { execution, retired });
-  return { retired };
+  const holder = hosts.find((host) => host.id === volume.attachment?.hostId);
+  return { retired, lifecycle: holder?.lifecycle ?? 'none' };
 }).use(injectLambdaContext(logger));

@@ -84,6 +84,7 @@ function hostState(instance: Instance, address: string): HostState {
     id: instance.InstanceId ?? '',
     // A state that EC2 does not name is no reason to believe that the host is gone.
     state: instance.State?.Name ?? 'running',
+    lifecycle: instance.InstanceLifecycle === 'spot' ? 'spot' : 'on-demand',
     launchedAt: instance.LaunchTime?.getTime() ?? 0,
     hasAddress: networkInterface?.PrivateIpAddresses?.some((each) => each.PrivateIpAddress === address) ?? false,
     ...(execution && { execution }),

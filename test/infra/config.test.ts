@@ -4,6 +4,7 @@ import { ConfigError, type DatabaseConfig, defineConfig, type KeeperConfig } fro
 function database(overrides: Partial<DatabaseConfig> = {}): DatabaseConfig {
   return {
     zone: 'us-east-1a',
+    address: '10.77.0.16',
     volumeGiB: 20,
     instanceTypes: ['t4g.small'],
     image: 'timescale/timescaledb:2.19.3-pg16',
@@ -20,13 +21,38 @@ describe('a configuration', () => {
     const good = config({
       databases: {
         lighthouse: database(),
-        'second-one': database({ image: `postgres:16.4@sha256:${'0'.repeat(64)}` }),
+        'second-one': database({ address: '10.77.0.17', image: `postgres:16.4@sha256:${'0'.repeat(64)}` }),
       },
     });
     expect(defineConfig(good)).toBe(good);
   });
 
   it.each<[string, KeeperConfig, string]>([
+    [
+      'an address that EC2 may give to a host',
+      config({ databases: { a: database({ address: '10.77.0.200' }) } }),
+      'databases.a.address: "10.77.0.200" is not reserved for databases in us-east-1a; write one from 10.77.0.16 to 10.77.0.31',
+    ],
+    [
+      'an address of another zone',
+      config({ databases: { a: database({ zone: 'us-east-1b' }) } }),
+      'write one from 10.77.1.16 to 10.77.1.31',
+    ],
+    [
+      'one address twice',
+      config({ databases: { a: database(), b: database() } }),
+      "databases.b.address: 10.77.0.16 is a's already",
+    ],
+    [
+      'an image of PostgreSQL 18',
+      config({ databases: { a: database({ image: 'timescale/timescaledb:2.23.0-pg18' }) } }),
+      'databases.a.image: the images of PostgreSQL 18',
+    ],
+    [
+      'the first Graviton',
+      config({ databases: { a: database({ instanceTypes: ['a1.medium'] }) } }),
+      '"a1.medium" is no ARM (Graviton) type',
+    ],
     [
       'no database',
       config({ databases: {} }),

@@ -12,6 +12,7 @@ import config from '../../keeper.config.ts';
 
 const database: DatabaseConfig = {
   zone: 'eu-west-1a',
+  address: '10.77.0.16',
   volumeGiB: 100,
   instanceTypes: ['m7g.large'],
   image: 'postgres:16.4',
@@ -19,7 +20,7 @@ const database: DatabaseConfig = {
 };
 const TWO_DATABASES: KeeperConfig = defineConfig({
   notify: ['ops@example.com'],
-  databases: { orders: database, sensors: { ...database, zone: 'eu-west-1b' } },
+  databases: { orders: database, sensors: { ...database, zone: 'eu-west-1b', address: '10.77.1.16' } },
 });
 
 /** The construct tree. No function is bundled: the rules do not look into code. */

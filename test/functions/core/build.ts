@@ -8,7 +8,15 @@ export const SOURCE = 'i-0000000000000source';
 export const TARGET = 'i-0000000000000target';
 
 export function host(id: string, overrides: Partial<HostState> = {}): HostState {
-  return { id, state: 'running', launchedAt: NOW - 60_000, hasAddress: false, interfaceId: `eni-${id}`, ...overrides };
+  return {
+    id,
+    state: 'running',
+    lifecycle: 'spot',
+    launchedAt: NOW - 60_000,
+    hasAddress: false,
+    interfaceId: `eni-${id}`,
+    ...overrides,
+  };
 }
 
 export function source(overrides: Partial<HostState> = {}): HostState {

@@ -63,7 +63,7 @@ describe('a source that does not let go', () => {
   });
   it('may take longer once the release runs', () => {
     expect(action(observed({ release: release('running', { sentAt: NOW - 41_000 }) }))).toBe('wait');
-    expect(action(observed({ release: release('running', { sentAt: NOW - 86_000 }) }))).toBe(`fence ${SOURCE}`);
+    expect(action(observed({ release: release('running', { sentAt: NOW - 111_000 }) }))).toBe(`fence ${SOURCE}`);
   });
   it('is fenced when the volume has been leaving for a minute and a half', () => {
     const leaving = observed({
@@ -72,6 +72,13 @@ describe('a source that does not let go', () => {
       asked: { detach: NOW - 91_000 },
     });
     expect(action(leaving)).toBe(`fence ${SOURCE}`);
+  });
+  it('is fenced when another relocation has begun to detach and nothing came of it', () => {
+    const leaving = observed({ volume: attachedTo(SOURCE, 'busy') });
+    expect(action(leaving, { ...GOAL, startedAt: NOW - 91_000 })).toBe(`fence ${SOURCE}`);
+  });
+  it('does not keep a replacement from being launched while the volume leaves it', () => {
+    expect(action(observed({ volume: attachedTo(SOURCE, 'detaching'), hosts: [source()] }))).toBe('replace');
   });
   it('is left alone as long as nothing is there to take over', () => {
     expect(action(observed({ hosts: [source()], release: release('failed') }))).toBe('replace');
@@ -97,6 +104,11 @@ describe('without an armed host', () => {
     const starting = target({ state: 'pending' });
     expect(action(observed({ volume: volume(), hosts: [source(), older, starting] }), goal)).toBe('wait');
     expect(action(observed({ volume: volume(), hosts: [source(), older, target()] }), goal)).toBe(`attach ${TARGET}`);
+  });
+  it('stays with the host that has the volume already, however new another one is', () => {
+    const newer = host('i-newer', { execution: EXECUTION, launchedAt: NOW });
+    const hosts = [target({ hasAddress: true }), newer];
+    expect(action(observed({ volume: attachedTo(TARGET), hosts }), goal)).toBe(`done ${TARGET}`);
   });
   it("never takes another relocation's host", () => {
     const other = host('i-other', { execution: 'another' });

@@ -35,12 +35,22 @@ describe('what a relocation does next', () => {
       next: 'arm',
       reason: `${SOURCE} is to be left`,
       sourceId: SOURCE,
-      armSeconds: 75,
+      sourceServes: true, armSeconds: 75,
     });
   });
-  it('gives later replacements more time', () => {
-    expect(plan(databaseState(), { ...WISH, attempt: 4 }, NOW).armSeconds).toBe(300);
-    expect(plan(databaseState(), { ...WISH, attempt: 40 }, NOW).armSeconds).toBe(600);
+  it('gives later replacements more time, but not so much that a notice could not be answered', () => {
+    expect(plan(databaseState(), { ...WISH, attempt: 4 }, NOW).armSeconds).toBe(90);
+  });
+  it('gives later replacements much more time when no host serves any longer', () => {
+    const nobody = { volume: volume(), hosts: [] };
+    expect(plan(nobody, { ...WISH, attempt: 4 }, NOW).armSeconds).toBe(300);
+    expect(plan(nobody, { ...WISH, attempt: 40 }, NOW).armSeconds).toBe(600);
+  });
+  it('refuses a volume that is attached to a stranger, before anything is launched', () => {
+    expect(plan({ volume: attachedTo('i-stranger'), hosts: [source()] }, WISH, NOW)).toMatchObject({
+      next: 'refuse',
+      reason: 'the data volume vol-1 is attached to i-stranger, which is not a host of this database: detach it there',
+    });
   });
   it('leaves whichever host holds the volume when no source is named', () => {
     expect(plan(databaseState(), { execution: EXECUTION, attempt: 1, stopTried: false }, NOW)).toMatchObject({

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { type Circumstances, reconcile } from '../../../functions/core/reconcile.ts';
+import { attachedTo, databaseState, host, NOW, SOURCE, source, volume } from './build.ts';
+
+const MINUTE = 60_000;
+
+function circumstances(overrides: Partial<Circumstances> = {}): Circumstances {
+  return { relocations: [], failedAt: [], takeover: `${SOURCE} serves`, ...overrides };
+}
+
+describe('reconcile', () => {
+  it('does nothing while a host serves', () => {
+    expect(reconcile(databaseState(), circumstances(), NOW)).toEqual({
+      action: 'none',
+      reason: `${SOURCE} serves`,
+      strays: [],
+    });
+  });
+  it('starts the first host of a new database', () => {
+    const state = { volume: volume(undefined, { blank: true }), hosts: [] };
+    expect(reconcile(state, circumstances(), NOW)).toMatchObject({ action: 'relocate', reason: 'no host serves' });
+  });
+  it.each([
+    ['is gone', databaseState({ hosts: [source({ state: 'terminated' })] }), 'no host serves'],
+    [
+      'has lost the address',
+      databaseState({ hosts: [source({ hasAddress: false })] }),
+      `${SOURCE} holds the volume and does not serve`,
+    ],
+  ])('relocates when the host %s', (_, state, reason) => {
+    expect(reconcile(state, circumstances(), NOW)).toMatchObject({ action: 'relocate', reason });
+  });
+  it('relocates when the host says that it could not start the database', () => {
+    const failed = circumstances({ takeover: `${SOURCE} failed` });
+    expect(reconcile(databaseState(), failed, NOW)).toMatchObject({
+      action: 'relocate',
+      reason: `${SOURCE} has the volume and could not start the database`,
+    });
+  });
+  it('leaves a relocation that is running alone', () => {
+    const state = databaseState({ hosts: [source({ state: 'terminated' })] });
+    expect(reconcile(state, circumstances({ relocations: ['lighthouse-i-1'] }), NOW)).toMatchObject({
+      action: 'none',
+      reason: 'lighthouse-i-1 is running',
+    });
+  });
+  it('pauses longer after each failure, and goes on', () => {
+    const state = { volume: volume(), hosts: [] };
+    const after = (...minutesAgo: number[]) =>
+      reconcile(state, circumstances({ failedAt: minutesAgo.map((minutes) => NOW - minutes * MINUTE) }), NOW).action;
+    expect(after(0.5)).toBe('none');
+    expect(after(1)).toBe('relocate');
+    expect(after(1, 3)).toBe('none');
+    expect(after(2, 4)).toBe('relocate');
+    expect(after(14, 20, 30, 40, 50, 59)).toBe('none');
+    expect(after(15, 20, 30, 40, 50, 59)).toBe('relocate');
+  });
+});
+
+describe('a stray host', () => {
+  const stray = host('i-stray', { launchedAt: NOW - 16 * MINUTE });
+  const withStray = databaseState({ hosts: [source(), stray] });
+  it('that serves nothing and that nobody waits for is ended', () => {
+    expect(reconcile(withStray, circumstances(), NOW).strays).toEqual([stray]);
+  });
+  it('may still be waited for when it is young, or a relocation is running', () => {
+    const young = databaseState({ hosts: [source(), host('i-young', { launchedAt: NOW - 14 * MINUTE })] });
+    expect(reconcile(young, circumstances(), NOW).strays).toEqual([]);
+    expect(reconcile(withStray, circumstances({ relocations: ['lighthouse-i-1'] }), NOW).strays).toEqual([]);
+  });
+  it('is never the one that holds the volume, whether it serves or not', () => {
+    const state = databaseState({ volume: attachedTo(SOURCE), hosts: [source({ hasAddress: false })] });
+    expect(reconcile(state, circumstances(), NOW).strays).toEqual([]);
+  });
+});
