@@ -99,7 +99,9 @@ export class PromiseWatch {
         );
       }
     }
-    if (kind === 'call') this.#seeCall(subject, detail['input'], at);
+    // What a person does at the console is that person's business.
+    if (kind === 'call' && detail['caller'] !== this.#local.iam.administrator.session)
+      this.#seeCall(subject, detail['input'], at);
     if (kind === 'execution' && detail['status'] === 'succeeded' && subject.startsWith(`${this.#database}-`))
       this.#seeSuccess(subject, at);
   }

@@ -2,7 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { AssetHashType, DockerImage, type Duration, RemovalPolicy } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as lambda from 'aws-cdk-lib/aws-lambda';
+import * as destinations from 'aws-cdk-lib/aws-lambda-destinations';
 import * as logs from 'aws-cdk-lib/aws-logs';
+import type * as sqs from 'aws-cdk-lib/aws-sqs';
 import { Construct } from 'constructs';
 import { grant, type Permission } from '../workflows/permission.ts';
 
@@ -13,6 +15,8 @@ export interface KeeperFunctionProps {
   /** One policy a capability; the key becomes the policy's name. */
   readonly may: Readonly<Record<string, readonly Permission[]>>;
   readonly environment?: Readonly<Record<string, string>>;
+  /** Where an event is kept on which the function has failed three times; for functions that nobody waits for. */
+  readonly undelivered?: sqs.IQueue;
 }
 
 const FUNCTIONS = new URL('../functions/', import.meta.url).pathname;
@@ -34,7 +38,11 @@ export class KeeperFunction extends Construct {
     grant(this, 'write-logs', this.role, [
       { actions: ['logs:CreateLogStream', 'logs:PutLogEvents'], resources: [logGroup.logGroupArn] },
     ]);
-    const policies = Object.entries(props.may).map(([capability, permissions]) =>
+    const { undelivered } = props;
+    const keep: Record<string, Permission[]> = undelivered
+      ? { 'keep-undelivered': [{ actions: ['sqs:SendMessage'], resources: [undelivered.queueArn] }] }
+      : {};
+    const policies = Object.entries({ ...props.may, ...keep }).map(([capability, permissions]) =>
       grant(this, capability, this.role, permissions),
     );
     this.lambda = new lambda.Function(this, 'Function', {
@@ -49,6 +57,7 @@ export class KeeperFunction extends Construct {
       role: this.role.withoutPolicyUpdates(),
       logGroup,
       environment: { ...props.environment },
+      ...(undelivered && { onFailure: new destinations.SqsDestination(undelivered), retryAttempts: 2 }),
     });
     this.lambda.node.addDependency(...policies);
   }

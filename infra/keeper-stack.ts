@@ -8,8 +8,11 @@ import {
   type StackProps,
   Validations,
 } from 'aws-cdk-lib';
+import * as cloudwatch from 'aws-cdk-lib/aws-cloudwatch';
+import * as actions from 'aws-cdk-lib/aws-cloudwatch-actions';
 import * as events from 'aws-cdk-lib/aws-events';
 import * as targets from 'aws-cdk-lib/aws-events-targets';
+import * as iam from 'aws-cdk-lib/aws-iam';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
@@ -45,6 +48,19 @@ export class KeeperStack extends Stack {
       id: 'AwsSolutions-SQS3',
       reason: 'It is the dead-letter queue itself, of the rules below; the rule looks for queues only.',
     });
+
+    const alarm = undelivered
+      .metricApproximateNumberOfMessagesVisible({ period: Duration.minutes(5), statistic: 'Maximum' })
+      .createAlarm(this, 'SomethingUndelivered', {
+        alarmDescription:
+          'Keeper could not work off an event after several tries. Read it in the queue, and the reason in the log of the function; Keeper itself goes on and looks at everything once a minute.',
+        threshold: 0,
+        comparisonOperator: cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD,
+        evaluationPeriods: 1,
+        treatMissingData: cloudwatch.TreatMissingData.NOT_BREACHING,
+      });
+    alarm.addAlarmAction(new actions.SnsAction(topic));
+    topic.grantPublish(new iam.ServicePrincipal('cloudwatch.amazonaws.com'));
 
     const image = new CfnParameter(this, 'HostImage', {
       type: 'AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>',
@@ -160,6 +176,7 @@ export class KeeperStack extends Stack {
     const onInterruption = new KeeperFunction(this, 'on-interruption', {
       description: 'Keeper: AWS announces that it takes a Spot host.',
       timeout: Duration.seconds(30),
+      undelivered,
       environment: { RELOCATE_ARN: stateMachineArn, NOTE_NOTICE_ARN: noteNotice.stateMachine.stateMachineArn },
       may: {
         'note-notices': [
@@ -177,6 +194,7 @@ export class KeeperStack extends Stack {
     const reconcile = new KeeperFunction(this, 'reconcile', {
       description: 'Keeper: once a minute, starts what nothing else has started.',
       timeout: Duration.seconds(50),
+      undelivered,
       environment: {
         RELOCATE_ARN: stateMachineArn,
         DATABASES: JSON.stringify(

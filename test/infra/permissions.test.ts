@@ -50,9 +50,10 @@ const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
     'release-hosts',
   ],
   retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'remove-blank-mark'],
-  'on-interruption': [...FUNCTION, 'note-notices', 'start-relocations', 'see-relocations'],
+  'on-interruption': [...FUNCTION, 'keep-undelivered', 'note-notices', 'start-relocations', 'see-relocations'],
   reconcile: [
     ...FUNCTION,
+    'keep-undelivered',
     'read-hosts',
     'read-volumes',
     'read-parameters',

@@ -35,7 +35,8 @@ describe('what a relocation does next', () => {
       next: 'arm',
       reason: `${SOURCE} is to be left`,
       sourceId: SOURCE,
-      sourceServes: true, armSeconds: 75,
+      sourceServes: true,
+      armSeconds: 75,
     });
   });
   it('gives later replacements more time, but not so much that a notice could not be answered', () => {

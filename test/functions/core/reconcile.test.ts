@@ -46,14 +46,14 @@ describe('reconcile', () => {
   });
   it('pauses longer after each failure, and goes on', () => {
     const state = { volume: volume(), hosts: [] };
-    const after = (...minutesAgo: number[]) =>
+    const afterFailures = (...minutesAgo: number[]) =>
       reconcile(state, circumstances({ failedAt: minutesAgo.map((minutes) => NOW - minutes * MINUTE) }), NOW).action;
-    expect(after(0.5)).toBe('none');
-    expect(after(1)).toBe('relocate');
-    expect(after(1, 3)).toBe('none');
-    expect(after(2, 4)).toBe('relocate');
-    expect(after(14, 20, 30, 40, 50, 59)).toBe('none');
-    expect(after(15, 20, 30, 40, 50, 59)).toBe('relocate');
+    expect(afterFailures(0.5)).toBe('none');
+    expect(afterFailures(1)).toBe('relocate');
+    expect(afterFailures(1, 3)).toBe('none');
+    expect(afterFailures(2, 4)).toBe('relocate');
+    expect(afterFailures(14, 20, 30, 40, 50, 59)).toBe('none');
+    expect(afterFailures(15, 20, 30, 40, 50, 59)).toBe('relocate');
   });
 });
 
