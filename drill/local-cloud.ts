@@ -64,7 +64,7 @@ export async function createLocalCloud<Runtime extends HostRuntime>(
   const ssm = new Ssm(cloud, (instanceId) => {
     const machine = ec2.machine(instanceId);
     return (
-      machine?.host && {
+      machine && {
         host: machine.host,
         tags: Object.fromEntries(machine.tags),
         state: machine.state,

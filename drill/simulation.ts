@@ -111,6 +111,12 @@ export class Simulation {
     return this.local.sns.messages;
   }
 
+  /** Whether a client can write at this moment. */
+  get serves(): boolean {
+    const address = this.local.cloud.happenings.findLast(({ kind }) => kind === 'address')?.subject ?? '';
+    return this.local.hosts.servingHost(address) !== undefined;
+  }
+
   ledger(): Ledger {
     return this.client.ledger();
   }

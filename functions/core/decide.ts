@@ -2,8 +2,9 @@ import { type DatabaseState, type HostState, holderOf, isAlive } from './state.t
 
 /** How the release command on the present holder stands. */
 export interface ReleaseState {
-  readonly status: 'waiting' | 'running' | 'succeeded' | 'failed';
-  /** Milliseconds since the epoch. */
+  /** `refused`: Systems Manager did not take it, because the agent of the host is not there (yet). */
+  readonly status: 'refused' | 'waiting' | 'running' | 'succeeded' | 'failed';
+  /** When it was first tried, in milliseconds since the epoch. */
   readonly sentAt: number;
   /** What the command said, or what Systems Manager said of it. */
   readonly detail: string;
@@ -191,23 +192,25 @@ function freeVolume(
   if (release?.status === 'succeeded') {
     return once({ kind: 'detach', host: holder }, observed, now, `${holder.id} has released the volume`);
   }
-  const mayStop = target?.state === 'running' || (goal.deadline !== undefined && now >= goal.deadline);
-  if (!release) {
-    if (mayStop) {
-      const why =
-        target?.state === 'running'
-          ? `${target.id} is ready to take over`
-          : `AWS takes ${holder.id}, and a clean stop beats a crash`;
-      return once({ kind: 'release', host: holder }, observed, now, why);
-    }
-    if (target) return wait(`${target.id} is starting; ${holder.id} serves meanwhile`);
-    return decision({ kind: 'replace' }, `no host is there to take over; ${holder.id} serves meanwhile`);
-  }
-  const givenUp = giveUpRelease(release, holder, now);
-  if (!givenUp) return wait(`${holder.id} is releasing the volume`);
+  const givenUp = release && giveUpRelease(release, holder, now);
   // Without a host to take over nothing is won by killing the one that may still serve.
-  if (!target) return decision({ kind: 'replace' }, givenUp);
-  return once({ kind: 'fence', host: holder }, observed, now, givenUp);
+  if (givenUp)
+    return target
+      ? once({ kind: 'fence', host: holder }, observed, now, givenUp)
+      : decision({ kind: 'replace' }, givenUp);
+  if (release && release.status !== 'refused') return wait(`${holder.id} is releasing the volume`);
+  if (target?.state === 'running')
+    return once({ kind: 'release', host: holder }, observed, now, `${target.id} is ready to take over`);
+  if (goal.deadline !== undefined && now >= goal.deadline) {
+    return once(
+      { kind: 'release', host: holder },
+      observed,
+      now,
+      `AWS takes ${holder.id}, and a clean stop beats a crash`,
+    );
+  }
+  if (target) return wait(`${target.id} is starting; ${holder.id} serves meanwhile`);
+  return decision({ kind: 'replace' }, `no host is there to take over; ${holder.id} serves meanwhile`);
 }
 
 /** Why the release command is not waited for any longer, or undefined. */

@@ -106,11 +106,10 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
     const result = conclude({ action, reason }, state);
     if (result) return result;
     if ('host' in action) {
-      await act(action, input).then(() => {
-        asked[action.kind] = Date.now();
-        if (action.kind !== 'release') return;
-        sent = { status: 'waiting', sentAt: Date.now(), detail: 'sent' };
-      }, explainAway);
+      const refusal = await act(action, input).then(() => undefined, explainAway);
+      if (action.kind === 'release') sent = sentNow(sent, refusal);
+      // What was refused may be asked for again at once, but for a command: its agent does not come within a moment.
+      if (!refusal || action.kind === 'release') asked[action.kind] = Date.now();
     }
     if (Date.now() - started > WINDOW_MS) return { outcome: 'again', reason };
     await sleep(POLL_MS);
@@ -190,9 +189,17 @@ const PASSING = new Set([
   'ServiceUnavailable',
 ]);
 
-function explainAway(error: Error): void {
+function explainAway(error: Error): Error {
   if (!PASSING.has(error.name)) throw error;
   logger.warn('asked again later', { error: error.name, detail: error.message });
+  return error;
+}
+
+/** What is known of the release command right after it was sent, or was refused; the time counts from the first try. */
+function sentNow(before: ReleaseState | undefined, refusal: Error | undefined): ReleaseState {
+  return refusal
+    ? { status: 'refused', sentAt: before?.sentAt ?? Date.now(), detail: refusal.message }
+    : { status: 'waiting', sentAt: Date.now(), detail: 'sent' };
 }
 
 /** How this relocation's release command on the host stands; undefined when it has sent none. */
@@ -220,7 +227,7 @@ async function releaseState(
     .trim();
   return {
     status: releaseStatus(latest.Status),
-    sentAt: sent?.sentAt ?? latest.RequestedDateTime?.getTime() ?? 0,
+    sentAt: latest.RequestedDateTime?.getTime() ?? sent?.sentAt ?? 0,
     detail: `${latest.StatusDetails}${output ? `: ${lastLine(output)}` : ''}`,
   };
 }

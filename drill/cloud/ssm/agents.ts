@@ -4,7 +4,8 @@ import type { Tags } from './tags.ts';
 
 /** What Systems Manager knows of an instance. */
 export interface ManagedInstance {
-  readonly host: Host;
+  /** Undefined once it has ended; its tags are known for a while longer. */
+  readonly host: Host | undefined;
   readonly tags: Tags;
   /** EC2's word for it, e.g. `running`. */
   readonly state: string;

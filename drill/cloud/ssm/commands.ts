@@ -224,7 +224,7 @@ export class Commands {
     const outcomes: StepOutcome[] = [];
     for (const step of command.prepared.steps) {
       const instance = this.#instances(instanceId);
-      if (!instance) break;
+      if (!instance?.host) break;
       const startedAt = clock.now();
       const result = await instance.host.run({
         document: command.documentName,

@@ -61,6 +61,11 @@ describe('a source that does not let go', () => {
     const state = observed({ release: release('waiting', { sentAt: NOW - 41_000 }) });
     expect(action(state)).toBe(`fence ${SOURCE}`);
   });
+  it('is asked again, and fenced at last, when its agent is not there to take the release', () => {
+    const refused = (ms: number) => observed({ release: release('refused', { sentAt: NOW - ms }) });
+    expect(action(refused(20_000))).toBe(`release ${SOURCE}`);
+    expect(action(refused(41_000))).toBe(`fence ${SOURCE}`);
+  });
   it('may take longer once the release runs', () => {
     expect(action(observed({ release: release('running', { sentAt: NOW - 41_000 }) }))).toBe('wait');
     expect(action(observed({ release: release('running', { sentAt: NOW - 111_000 }) }))).toBe(`fence ${SOURCE}`);
@@ -154,7 +159,7 @@ describe('in every state there is', () => {
   ];
   const releases = [
     undefined,
-    ...(['waiting', 'running', 'succeeded', 'failed'] as const).flatMap((status) =>
+    ...(['refused', 'waiting', 'running', 'succeeded', 'failed'] as const).flatMap((status) =>
       [1_000, 200_000].map((age) => release(status, { sentAt: NOW - age })),
     ),
   ];
