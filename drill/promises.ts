@@ -123,13 +123,13 @@ export class PromiseWatch {
     }
   }
 
-  /** A relocation that says that it succeeded must leave a host that has volume and address. */
+  /** A relocation that says that it has moved the database must leave a host that has the volume. */
   #seeSuccess(execution: string, at: number): void {
-    const live = this.liveVolume();
-    const holder =
-      live?.attachment?.state === 'attached' ? this.#local.ec2.machine(live.attachment.instanceId) : undefined;
-    if (!holder)
-      this.#broken.push({ promise: 'loud ends', at, detail: `${execution} succeeded, and no host holds the volume` });
+    const output = this.#local.states.executions.find(({ name }) => name === execution)?.output;
+    if (JSON.parse(output ?? '{}').outcome !== 'relocated') return;
+    if (this.liveVolume()?.attachment?.state !== 'attached') {
+      this.#broken.push({ promise: 'loud ends', at, detail: `${execution} says relocated, and no host has the volume` });
+    }
   }
 
   /** Root volumes go with their hosts; the others hold a database. */
