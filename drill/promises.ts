@@ -128,7 +128,11 @@ export class PromiseWatch {
     const output = this.#local.states.executions.find(({ name }) => name === execution)?.output;
     if (JSON.parse(output ?? '{}').outcome !== 'relocated') return;
     if (this.liveVolume()?.attachment?.state !== 'attached') {
-      this.#broken.push({ promise: 'loud ends', at, detail: `${execution} says relocated, and no host has the volume` });
+      this.#broken.push({
+        promise: 'loud ends',
+        at,
+        detail: `${execution} says relocated, and no host has the volume`,
+      });
     }
   }
 
