@@ -14,7 +14,8 @@ export interface DrillReport {
   /** What AWS, the operating system and PostgreSQL took of it. @see docs/adr/0008-what-counts-as-floor.md */
   readonly floorSeconds: number;
   readonly acknowledgedRows: number;
-  readonly lostRows: number;
+  /** Acknowledged, and not in the database; null when the database could not be read. */
+  readonly lostRows: number | null;
   /** Since the notice. */
   readonly steps: readonly { readonly name: string; readonly startedAtSeconds: number; readonly seconds: number }[];
   /** By `service:Operation`. */
@@ -42,28 +43,61 @@ export function round(seconds: number): number {
   return Math.round(seconds * 1000) / 1000;
 }
 
+/** The report of a drill that could not even begin. */
+export function abandoned(what: Pick<DrillReport, 'scenario' | 'seed' | 'engine'>, reason: string): DrillReport {
+  return {
+    ...what,
+    ok: false,
+    reasons: [reason],
+    downtimeSeconds: 0,
+    floorSeconds: 0,
+    acknowledgedRows: 0,
+    lostRows: null,
+    steps: [],
+    awsCalls: {},
+    deniedCalls: [],
+    unusedPermissions: [],
+    orphans: [],
+    promisesBroken: [],
+  };
+}
+
 /** The report for people. Its last line is the one to quote. */
 export function renderReport(report: DrillReport): string {
   const width = Math.max(...report.steps.map(({ name }) => name.length), 0);
   const steps = report.steps.map(({ name, startedAtSeconds, seconds }) => {
-    const at = startedAtSeconds < 0 ? '' : `t+${startedAtSeconds.toFixed(1)}`;
-    return `  ${at.padStart(7)} s  ${name.padEnd(width)}  ${seconds.toFixed(2).padStart(6)} s`;
+    const at = startedAtSeconds < 0 ? 'before' : `t+${startedAtSeconds.toFixed(1)} s`;
+    return `${at.padStart(11)}  ${name.padEnd(width)}  ${seconds.toFixed(2).padStart(6)} s`;
   });
   const list = (title: string, items: readonly string[]) =>
     items.length === 0 ? [] : [`${title}:`, ...items.map((item) => `  ${item}`)];
-  const ours = report.downtimeSeconds - report.floorSeconds;
-  const figures = `${report.downtimeSeconds.toFixed(1)} s without commits (${report.floorSeconds.toFixed(1)} s of them AWS, Linux and PostgreSQL; ${ours.toFixed(1)} s ours), ${report.lostRows} of ${report.acknowledgedRows.toLocaleString('en')} acknowledged rows lost`;
+  const { deniedCalls, orphans, promisesBroken, reasons } = report;
+  const [first = '', ...more] = [...reasons, ...deniedCalls, ...orphans, ...promisesBroken];
+  const failures = [
+    ...list('Why it failed', reasons),
+    ...list('Denied calls', deniedCalls),
+    ...list('Orphans', orphans),
+    ...list('Promises broken', promisesBroken),
+  ];
+  const { downtimeSeconds: downtime, floorSeconds: floor, acknowledgedRows } = report;
+  const all = acknowledgedRows.toLocaleString('en');
+  const lost = report.lostRows ?? 'an unknown number';
+  const outcome = `${downtime.toFixed(1)} s without commits, ${lost} of ${all} acknowledged rows lost`;
   return [
     `${report.scenario}, seed ${report.seed}, ${describeEngine(report.engine)}`,
     ...steps,
-    ...list('Denied calls', report.deniedCalls),
-    ...list('Orphans', report.orphans),
-    ...list('Promises broken', report.promisesBroken),
-    ...list('Why it failed', report.reasons),
-    report.ok ? `The database moved: ${figures}.` : `NOT OK: ${figures}.`,
+    ...(report.ok
+      ? [
+          `Of the downtime, AWS, Linux and PostgreSQL took ${floor.toFixed(1)} s, Keeper ${(downtime - floor).toFixed(1)} s.`,
+        ]
+      : []),
+    ...(report.ok || acknowledgedRows === 0 ? [] : [`${outcome}.`]),
+    ...(more.length > 0 ? failures : []),
+    report.ok ? `The database moved: ${outcome}.` : `NOT OK: ${first}`,
   ].join('\n');
 }
 
+/** How a person would say it. */
 function describeEngine(engine: DrillReport['engine']): string {
   switch (engine) {
     case 'process':

@@ -13,13 +13,17 @@ export type Sabotage = keyof typeof SABOTAGES;
 
 /** Scripts that run as root on the serving host. */
 const ON_SOURCE: Partial<Record<Sabotage, string>> = {
-  'kill-postgres': 'kill -9 "$(head -1 /data/pgdata/postmaster.pid)"',
-  'full-disk': 'cat /dev/zero >/data/filler 2>/dev/null || sync /data',
-  'hanging-unmount': 'cd /data && setsid sleep 600 >/dev/null 2>&1 &',
+  'kill-postgres': 'kill -9 $(grep -lsx postgres /proc/[0-9]*/comm | cut -d / -f 3)',
+  'full-disk': `
+    : >/data/filler
+    for bytes in 1073741824 1048576 4096; do
+      while fallocate --offset "$(stat -c %s /data/filler)" --length "$bytes" /data/filler 2>/dev/null; do :; done
+    done`,
+  'hanging-unmount': 'cd /data && setsid sleep 600 </dev/null >/dev/null 2>&1 &',
 };
 
-/** Seconds after the notice: while the source serves, and the replacement is being armed. */
-const AFTER_SECONDS = 8;
+/** Seconds after the notice: the source serves, the client writes, and the replacement is being armed. */
+const AFTER_SECONDS = 5;
 
 /** Breaks it, from now on. */
 export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
@@ -30,7 +34,7 @@ export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
     });
     return;
   }
-  const script = ON_SOURCE[how] ?? '';
+  const script = `#!/bin/bash\n${ON_SOURCE[how]}`;
   cloud.clock.after(AFTER_SECONDS * 1000, () => {
     void ec2.machine(sourceId)?.host?.run({ document: 'sabotage', script, environment: {}, timeoutSeconds: 60 });
   });

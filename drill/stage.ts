@@ -1,16 +1,21 @@
-import { rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { RealClock } from './cloud/clock.ts';
+import { type Clock, RealClock } from './cloud/clock.ts';
+import type { Cloud } from './cloud/kernel.ts';
 import { sampleLatency } from './cloud/latencies.ts';
 import { parseSteps } from './cloud/ssm.ts';
 import { EndpointServer } from './cloud/wire/server.ts';
+import { diagnose, failureOf } from './diagnosis.ts';
 import type { HostRuntime } from './hosts/host.ts';
 import { ModelledHosts } from './hosts/modelled.ts';
+import { directoryName } from './hosts/real/leftovers.ts';
+import type { Outcome } from './hosts/real/processes.ts';
 import { RealHosts } from './hosts/real.ts';
+import { unlessAborted } from './interruption.ts';
 import { Ledger, type LedgerProgress } from './ledger/ledger.ts';
 import { createLocalCloud, type LocalCloud } from './local-cloud.ts';
 import { PromiseWatch } from './promises.ts';
+import type { DrillReport } from './report.ts';
 
 /** What a client was told, and what is in the database. */
 export interface Account {
@@ -26,13 +31,16 @@ export interface Writer {
   stop(): Promise<Account>;
 }
 
-/** The local cloud in real time, with the app deployed and hosts of one kind. */
+/** The local cloud with the app deployed and hosts of one kind. */
 export interface Stage {
   readonly local: LocalCloud<HostRuntime>;
   readonly watch: PromiseWatch;
   readonly database: string;
-  readonly clock: RealClock;
+  readonly clock: Clock;
   connect(rate: number): Promise<Writer>;
+  /** What is wrong with the database on a host, one sentence each. */
+  diagnose(instanceId: string): Promise<string[]>;
+  /** Ends everything and removes what it made, also in the middle of something. */
   close(): Promise<void>;
 }
 
@@ -40,69 +48,85 @@ export interface StageOptions {
   readonly assembly: string;
   readonly database: string;
   readonly seed: number;
-  readonly engine: 'process' | 'modelled';
-  /** What hosts print. */
-  readonly onOutput?: (instanceId: string, line: string) => void;
+  readonly engine: DrillReport['engine'];
+  /** For the engine `docker`: what containers are made of. */
+  readonly image?: string;
+  /** Aborted when the drill is to end early. */
+  readonly signal: AbortSignal;
+  /** Default: the real one, on which alone hosts are real. */
+  readonly clock?: Clock;
 }
 
-/** Deploys the app and lets the database come up for the first time; until then AWS takes no time. */
+/** The part of a stage that depends on the kind of its hosts. */
+type Scenery = Pick<Stage, 'local' | 'connect' | 'diagnose'>;
+
+const POLL_MS = 100;
+const FIRST_BOOT_MS = 120_000;
+
+/**
+ * Deploys the app and lets the database come up for the first time; until then AWS takes no time.
+ *
+ * @throws Error when the database does not come up; then nothing is left behind
+ */
 export async function openStage(options: StageOptions): Promise<Stage> {
-  return options.engine === 'process' ? openRealStage(options) : openModelledStage(options);
+  const { assembly, database, engine, signal, clock = new RealClock() } = options;
+  const opened = new AsyncDisposableStack();
+  try {
+    const scenery = await (engine === 'modelled' ? modelledScenery : realScenery)(options, clock, opened);
+    const watch = new PromiseWatch(scenery.local, database);
+    await unlessAborted(firstBoot(scenery.local, assembly), signal);
+    return { ...scenery, watch, database, clock, close: () => opened.disposeAsync() };
+  } catch (error) {
+    await opened.disposeAsync();
+    throw error;
+  }
 }
 
-async function openRealStage({ assembly, database, seed, onOutput }: StageOptions): Promise<Stage> {
-  const clock = new RealClock();
-  const socket = join(tmpdir(), `keeper-endpoint-${process.pid}.sock`);
-  const outputs = new Map<string, string[]>();
-  let server: EndpointServer | undefined;
+async function realScenery(
+  { database, seed, image }: StageOptions,
+  clock: Clock,
+  opened: AsyncDisposableStack,
+): Promise<Scenery> {
+  const directory = directoryName();
+  mkdirSync(directory, { mode: 0o700 });
+  opened.defer(() => rmSync(directory, { recursive: true, force: true }));
+  const socket = join(directory, 'endpoint');
   const local = await createLocalCloud({
     clock,
     seed,
     hosts: async (cloud, endpoint) => {
-      server = await EndpointServer.listen(endpoint, { path: socket });
+      const server = await EndpointServer.listen(endpoint, { path: socket });
+      opened.defer(() => server.close());
       const random = cloud.random.fork('hosts');
-      return RealHosts.start({
+      const hosts = await RealHosts.start({
         region: cloud.region,
         endpointSocket: socket,
+        ...(image !== undefined && { image }),
         credentialsFor: ({ roleArn, instanceId }) => ({
           ...endpoint.issueCredentials({ roleArn, session: instanceId }),
           expiration: new Date(clock.now() + 6 * 3_600_000),
         }),
         latency: (name) => sampleLatency(name, random) * cloud.latencyScale,
         onOutput: (instanceId, line) => {
-          onOutput?.(instanceId, line);
           cloud.record('output', instanceId, { line });
           const steps = parseSteps(line);
           if (steps.length > 0) cloud.record('takeover', instanceId, { steps });
-          outputs.set(instanceId, [...(outputs.get(instanceId) ?? []), line]);
+        },
+        onUserDataEnd: (instanceId, outcome) => {
+          const failure = takeoverFailure(outcome);
+          if (failure !== undefined) cloud.record('takeover', instanceId, { steps: [], failure });
         },
       });
+      opened.defer(() => hosts.close());
+      return hosts;
     },
   });
-  const watch = new PromiseWatch(local, database);
-  const close = async () => {
-    await local.hosts.close();
-    await server?.close();
-    rmSync(socket, { force: true });
-  };
-  try {
-    await firstBoot(local, assembly);
-  } catch (error) {
-    const output = [...outputs].map(([host, lines]) => `${host}: ${lines.slice(-5).join('\n  ')}`).join('\n');
-    await close();
-    throw new Error(`${error instanceof Error ? error.message : error}\n${output}`, { cause: error });
-  }
-  const { hosts } = local;
   return {
     local,
-    watch,
-    database,
-    clock,
-    close,
     connect: async (ratePerSecond) => {
       const ledger = new Ledger();
       await ledger.start({
-        onClient: (command) => hosts.onClient(command),
+        onClient: (command) => local.hosts.onClient(command),
         address: addressOf(local),
         password: local.ssm.parameterValue(`/keeper/${database}/password`),
         ratePerSecond,
@@ -115,26 +139,31 @@ async function openRealStage({ assembly, database, seed, onOutput }: StageOption
         },
       };
     },
+    diagnose: async (instanceId) => {
+      const host = local.ec2.machine(instanceId)?.host;
+      return host ? (await diagnose(host)).map((what) => `${instanceId}: ${what}`) : [];
+    },
   };
 }
 
-async function openModelledStage({ assembly, database, seed }: StageOptions): Promise<Stage> {
-  const clock = new RealClock();
+/** Why a takeover that has ended did not succeed, in its own last words. */
+function takeoverFailure({ exitCode, stdout, stderr }: Outcome): string | undefined {
+  if (exitCode === 0 && /^keeper-step start-database /m.test(stdout)) return undefined;
+  const words = stderr.trim().split('\n');
+  const last = words.findLast((line) => line.startsWith('takeover: ')) ?? words.at(-1);
+  return `exit code ${exitCode}${last ? `, ${last.replace(/^\S*\/part-001: |^takeover: /, '')}` : ', and it said nothing'}`;
+}
+
+async function modelledScenery({ seed }: StageOptions, clock: Clock, opened: AsyncDisposableStack): Promise<Scenery> {
   const local = await createLocalCloud({ clock, seed, hosts: (cloud) => new ModelledHosts(cloud) });
-  const watch = new PromiseWatch(local, database);
-  await firstBoot(local, assembly);
-  const { hosts } = local;
+  opened.defer(() => local.hosts.close());
   return {
     local,
-    watch,
-    database,
-    clock,
-    close: () => hosts.close(),
     connect: async (rate) => {
-      const client = hosts.connectClient(addressOf(local), rate);
+      const client = local.hosts.connectClient(addressOf(local), rate);
       let stopped = false;
       const report = async (listener: Parameters<Writer['onProgress']>[0]) => {
-        for (let known = 0; !stopped; await clock.sleep(100)) {
+        for (let known = 0; !stopped; await clock.sleep(POLL_MS)) {
           const { acknowledged } = client.ledger();
           if (acknowledged > known) listener({ acknowledged, lastAcknowledgedAt: clock.now() });
           known = acknowledged;
@@ -148,30 +177,46 @@ async function openModelledStage({ assembly, database, seed }: StageOptions): Pr
         },
       };
     },
+    diagnose: async () => [],
   };
 }
-
-const FIRST_BOOT_MS = 120_000;
 
 /** @throws Error when the database does not come up */
 async function firstBoot(local: LocalCloud<HostRuntime>, assembly: string): Promise<void> {
   const { cloud, events, states } = local;
   cloud.latencyScale = 0;
   events.pauseSchedules();
-  await local.deploy(assembly);
+  await unlessItFails(cloud, local.deploy(assembly));
   for (const rule of events.rules.filter((name) => name.includes('EveryMinute'))) events.tick(rule);
-  const end = cloud.clock.now() + FIRST_BOOT_MS;
-  for (;;) {
-    if (cloud.failure) throw cloud.failure;
-    const first = states.executions.find(({ machine }) => machine.name.endsWith('-relocate'));
-    if (first?.status === 'SUCCEEDED') break;
-    if (first && first.status !== 'RUNNING')
-      throw new Error(`the database does not come up: ${first.error}: ${first.cause}`);
-    if (cloud.clock.now() > end) throw new Error(`the database has not come up within ${FIRST_BOOT_MS / 1000} s`);
-    await cloud.clock.sleep(100);
-  }
+  const first = () => states.executions.find(({ machine }) => machine.name.endsWith('-relocate'));
+  const serves = async () => {
+    while ((first()?.status ?? 'RUNNING') === 'RUNNING') await cloud.clock.sleep(POLL_MS);
+  };
+  await unlessItFails(cloud, serves());
+  if (first()?.status !== 'SUCCEEDED') throw new Error(doesNotComeUp(`${first()?.error}: ${first()?.cause}`));
   cloud.latencyScale = 1;
   events.resumeSchedules();
+}
+
+/** What the promise gives. @throws Error when the local cloud or a host fails meanwhile, or it takes too long */
+async function unlessItFails<T>(cloud: Cloud, promise: Promise<T>): Promise<T> {
+  const done = promise.then((value) => ({ value }));
+  for (const end = cloud.clock.now() + FIRST_BOOT_MS; ; ) {
+    const result = await Promise.race([done, cloud.clock.sleep(POLL_MS)]);
+    if (result) return result.value;
+    if (cloud.failure) throw cloud.failure;
+    const failure = cloud.happenings.map(failureOf).find((what) => what !== undefined);
+    if (failure !== undefined) throw new Error(doesNotComeUp(failure));
+    if (cloud.clock.now() > end) {
+      const outputs = cloud.happenings.filter(({ kind }) => kind === 'output').slice(-5);
+      const said = outputs.map(({ subject, detail }) => `\n  ${subject}: ${detail['line']}`).join('');
+      throw new Error(doesNotComeUp(`that takes longer than ${FIRST_BOOT_MS / 1000} s${said}`));
+    }
+  }
+}
+
+function doesNotComeUp(reason: string): string {
+  return `the database does not come up for the first time: ${reason}`;
 }
 
 function addressOf({ cloud }: LocalCloud<HostRuntime>): string {

@@ -46,7 +46,14 @@ export function floorWithin(parts: readonly Part[], window: { readonly from: num
 }
 
 /** States of the relocate machine by the names that a person sees in the console. */
-const SHOWN_STATES = new Set(['Arm a replacement', 'Checkpoint', 'Move the volume', 'Ask the host', 'Verify', 'Retire the source']);
+const SHOWN_STATES = new Set([
+  'Arm a replacement',
+  'Checkpoint',
+  'Move the volume',
+  'Ask the host',
+  'Verify',
+  'Retire the source',
+]);
 
 function workflowParts(happenings: readonly Happening[]): Part[] {
   const entered = new Map<string, number>();

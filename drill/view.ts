@@ -1,149 +1,230 @@
+import { styleText } from 'node:util';
 import type { Happening } from './cloud/kernel.ts';
+import { failureOf } from './diagnosis.ts';
 import type { Watcher } from './scenarios/spot-interruption.ts';
 
-/** How often the picture is drawn anew. */
-const FRAME_MS = 200;
-const BAR_WIDTH = 40;
-/** Of commits: one mark a half second, the last half minute. */
-const COMMIT_MARKS = 60;
-const MARK_MS = 500;
+/** What a drill shows while it runs, on stderr. */
+export interface View extends Watcher {
+  close(): void;
+}
 
-/** Progress as plain lines on stderr, for logs and pipes. */
-export class PlainView implements Watcher {
-  readonly #write: (line: string) => void;
+type Tone = 'plain' | 'good' | 'bad';
+type Paint = (tone: Tone | 'faint', text: string) => string;
+
+const STYLES = { faint: 'dim', plain: 'reset', good: 'green', bad: 'red' } as const;
+
+/** Colours where the terminal has them and NO_COLOR is not set. */
+export function painter(stream: NodeJS.WriteStream): Paint {
+  return (tone, text) => (tone === 'plain' ? text : styleText(STYLES[tone], text, { stream }));
+}
+
+/** A picture that changes in place on a terminal, else plain lines. */
+export function openView(stream: NodeJS.WriteStream, now: () => number): View {
+  return stream.isTTY && process.env['TERM'] !== 'dumb' ? new LiveView(stream, now) : new PlainView(stream);
+}
+
+/** Says in lines what happens. */
+class Narrator {
   #noticed: number | undefined;
+  readonly #said = new Set<string>();
 
-  constructor(write: (line: string) => void) {
-    this.#write = write;
+  noticed(at: number): void {
+    this.#noticed = at;
+  }
+
+  /** A workflow can pass the same state several times on its way; that is said once for each replacement. */
+  tell(happening: Happening): { readonly at: string; readonly text: string; readonly tone: Tone } | undefined {
+    const told = describe(happening);
+    if (!told) return undefined;
+    const [text, tone = 'plain'] = told;
+    if (happening.kind === 'state-entered') {
+      if (happening.detail['state'] === 'Arm a replacement') this.#said.clear();
+      if (this.#said.has(text)) return undefined;
+      this.#said.add(text);
+    }
+    const seconds = this.#noticed === undefined ? '' : ((happening.at - this.#noticed) / 1000).toFixed(1);
+    return { at: `t+${seconds.padStart(5)} s`, text, tone };
+  }
+}
+
+/** Progress as plain lines, for logs and pipes. */
+class PlainView implements View {
+  readonly #out: NodeJS.WriteStream;
+  readonly #narrator = new Narrator();
+
+  constructor(out: NodeJS.WriteStream) {
+    this.#out = out;
   }
 
   say(line: string): void {
-    this.#write(line);
+    this.#out.write(`${line}\n`);
   }
 
-  countdown(from: number, seconds: number): void {
-    this.#noticed = from;
-    this.#write(`AWS takes the host in ${seconds} s`);
+  countdown(from: number): void {
+    this.#narrator.noticed(from);
   }
 
   committed(): void {}
 
   happening(happening: Happening): void {
-    const line = describe(happening);
-    if (line) this.#write(`  ${sinceText(happening.at, this.#noticed)}  ${line}`);
+    const told = this.#narrator.tell(happening);
+    if (told) this.say(`  ${told.at}  ${told.text}`);
   }
 
   close(): void {}
 }
 
-/** The same as a picture that changes in place: the countdown, the steps, and the client's commits. */
-export class LiveView implements Watcher {
+/** How often the picture is drawn anew. */
+const FRAME_MS = 200;
+/** Each mark of the strip of commits stands for so long. */
+const MARK_MS = 500;
+const MOST_MARKS = 60;
+const LABEL = 9;
+/** Room beside bar and strip for what they come to. */
+const FIGURES = 18;
+
+/** The steps as lines, and below them, in place, the countdown and the client's commits. */
+class LiveView implements View {
   readonly #out: NodeJS.WriteStream;
   readonly #now: () => number;
-  readonly #lines: string[] = [];
-  readonly #commits: { at: number; acknowledged: number }[] = [];
+  readonly #paint: Paint;
+  readonly #narrator = new Narrator();
   readonly #timer: NodeJS.Timeout;
-  #noticed: number | undefined;
-  #seconds = 0;
+  /** Rows by the number of the time span in which they were acknowledged. */
+  readonly #commits = new Map<number, number>();
+  readonly #restore = () => this.#out.write(SHOW_CURSOR);
+  #acknowledged = 0;
+  #firstCommit: number | undefined;
+  #deadline: { readonly from: number; readonly seconds: number } | undefined;
+  #relocatedAt: number | undefined;
   #drawn = 0;
 
   constructor(out: NodeJS.WriteStream, now: () => number) {
     this.#out = out;
     this.#now = now;
+    this.#paint = painter(out);
     this.#timer = setInterval(() => this.#draw(), FRAME_MS);
+    process.once('exit', this.#restore);
+    out.write(HIDE_CURSOR);
   }
 
   say(line: string): void {
-    this.#lines.push(line);
+    this.#draw([line]);
   }
 
   countdown(from: number, seconds: number): void {
-    this.#noticed = from;
-    this.#seconds = seconds;
-    this.#lines.push(`AWS takes the host in ${seconds} s`);
+    this.#narrator.noticed(from);
+    this.#deadline = { from, seconds };
   }
 
   committed(acknowledged: number, at: number): void {
-    this.#commits.push({ at, acknowledged });
+    const mark = Math.floor(at / MARK_MS);
+    this.#commits.set(mark, (this.#commits.get(mark) ?? 0) + acknowledged - this.#acknowledged);
+    this.#acknowledged = acknowledged;
+    this.#firstCommit ??= at;
   }
 
   happening(happening: Happening): void {
-    const line = describe(happening);
-    if (line) this.#lines.push(`  ${sinceText(happening.at, this.#noticed)}  ${line}`);
+    if (happening.kind === 'state-entered' && happening.detail['state'] === 'Relocated')
+      this.#relocatedAt = happening.at;
+    const told = this.#narrator.tell(happening);
+    if (told) this.#draw([`  ${this.#paint('faint', told.at)}  ${this.#paint(told.tone, told.text)}`]);
   }
 
   close(): void {
     clearInterval(this.#timer);
-    this.#draw();
+    if (this.#drawn > 0) this.#draw();
+    if (this.#drawn > 0) this.#out.write('\n');
+    this.#drawn = 0;
+    process.off('exit', this.#restore);
+    this.#restore();
   }
 
-  #draw(): void {
-    const rows = this.#out.rows ?? 24;
-    const columns = this.#out.columns ?? 80;
-    const picture = [...this.#lines.slice(-(rows - 4)), this.#countdownLine(), this.#commitLine()];
-    const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A` : '';
-    this.#out.write(`${up}${picture.map((line) => `\u001b[2K${line.slice(0, columns - 1)}`).join('\n')}\n`);
+  /** Writes the lines, and below them the picture over the one that was there. */
+  #draw(lines: readonly string[] = []): void {
+    const picture = this.#firstCommit === undefined ? [] : ['', this.#countdownLine(), this.#commitLine()];
+    const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A\r` : '';
+    const text = [...lines, ...picture].map((line) => `${line}\u001b[K\n`).join('');
+    this.#out.write(`${up}${text}`);
     this.#drawn = picture.length;
   }
 
+  get #width(): number {
+    return Math.max(10, Math.min(MOST_MARKS, (this.#out.columns || 80) - LABEL - FIGURES - 1));
+  }
+
   #countdownLine(): string {
-    if (this.#noticed === undefined) return '';
-    const left = Math.max(0, this.#seconds - (this.#now() - this.#noticed) / 1000);
-    const full = Math.round((left / this.#seconds) * BAR_WIDTH);
-    return `notice  ${'█'.repeat(full)}${'░'.repeat(BAR_WIDTH - full)}  ${left.toFixed(0)} s left`;
+    if (!this.#deadline) return '';
+    const { from, seconds } = this.#deadline;
+    const left = Math.max(0, seconds - ((this.#relocatedAt ?? this.#now()) - from) / 1000);
+    const full = Math.round((left / seconds) * this.#width);
+    const bar = `${'█'.repeat(full)}${this.#paint('faint', '░'.repeat(this.#width - full))}`;
+    return `${'notice'.padEnd(LABEL)}${bar}  ${left.toFixed(0)} s ${this.#relocatedAt === undefined ? 'left' : 'to spare'}`;
   }
 
   #commitLine(): string {
-    const now = this.#now();
-    const marks = Array.from({ length: COMMIT_MARKS }, (_, i) => {
-      const to = now - (COMMIT_MARKS - 1 - i) * MARK_MS;
-      return this.#commits.some(({ at }) => at > to - MARK_MS && at <= to) ? '▪' : ' ';
+    const last = Math.floor(this.#now() / MARK_MS) - 1; // the present one is not over yet
+    const first = Math.floor((this.#firstCommit ?? 0) / MARK_MS);
+    const most = Math.max(...this.#commits.values());
+    const marks = Array.from({ length: this.#width }, (_, i) => {
+      const mark = last - this.#width + 1 + i;
+      const rows = this.#commits.get(mark) ?? 0;
+      if (rows === 0) return mark < first ? ' ' : this.#paint('bad', '·');
+      return this.#paint('good', rows > most / 2 ? '█' : '▄');
     });
-    const { acknowledged = 0 } = this.#commits.at(-1) ?? {};
-    return `commits ${marks.join('')}  ${acknowledged.toLocaleString('en')}`;
+    return `${'commits'.padEnd(LABEL)}${marks.join('')}  ${this.#acknowledged.toLocaleString('en')} rows`;
   }
 }
 
-function sinceText(at: number, noticed: number | undefined): string {
-  if (noticed === undefined) return '        ';
-  return `t+${((at - noticed) / 1000).toFixed(1).padStart(5)} s`;
-}
+const HIDE_CURSOR = '\u001b[?25l';
+const SHOW_CURSOR = '\u001b[?25h';
 
 /** One line for a person, or nothing for what only programs want to know. */
-function describe({ kind, subject, detail }: Happening): string | undefined {
+function describe(happening: Happening): readonly [text: string, tone?: Tone] | undefined {
+  const { kind, subject, detail } = happening;
+  const failure = failureOf(happening);
+  if (failure !== undefined) return [failure, 'bad'];
   const host = String(detail['instanceId'] ?? '');
   switch (kind) {
     case 'spot-notice':
-      return `notice: AWS takes ${subject}`;
+      return [`notice: AWS takes ${subject} in ${detail['noticeSeconds']} s`];
     case 'state-entered':
       return STORY_STATES[String(detail['state'])];
     case 'state-failed':
       return detail['handling'] === 'retried'
         ? undefined
-        : `${detail['state']}: ${detail['error']}: ${String(detail['cause'] ?? '').slice(0, 200)}`;
+        : [[detail['state'], detail['error'], detail['cause']].filter(Boolean).join(': ').slice(0, 200), 'bad'];
     case 'instance-state':
-      return `${subject} is ${detail['state']}${detail['state'] === 'pending' ? ` (${detail['instanceType']}, ${detail['lifecycle']})` : ''}`;
+      return detail['state'] === 'pending'
+        ? [`${subject} is pending (${detail['instanceType']}, ${detail['lifecycle']})`]
+        : [`${subject} is ${detail['state']}`];
     case 'volume-attachment':
-      return `the volume is ${detail['state']} ${String(detail['state']).startsWith('detach') ? 'from' : 'to'} ${host}`;
+      return [
+        `the volume is ${detail['state']} ${String(detail['state']).startsWith('detach') ? 'from' : 'to'} ${host}`,
+      ];
     case 'address':
-      return detail['state'] === 'assigned' ? `the address leads to ${host}` : undefined;
+      return detail['state'] === 'assigned' ? [`the address leads to ${host}`] : undefined;
     case 'command':
-      return detail['phase'] === 'ended'
-        ? `${String(detail['document']).replace(/^.*?-/, '')} on ${host} ended with exit code ${detail['exitCode']}`
+      return detail['phase'] === 'ended' && detail['exitCode'] === 0
+        ? [`${String(detail['document']).replace(/^.*-/, '')} on ${host} is done`]
+        : undefined;
+    case 'takeover':
+      return Array.isArray(detail['steps']) && detail['steps'].some(({ name }) => name === 'start-database')
+        ? [`PostgreSQL serves on ${subject}`, 'good']
         : undefined;
     case 'denied':
-      return `DENIED: ${subject} on ${detail['resource']}`;
+      return [`DENIED: ${subject} on ${detail['resource']}`, 'bad'];
     case 'broken-promise':
-      return `BROKEN: ${subject}: ${detail['what']}`;
+      return [`BROKEN: ${subject}: ${detail['what']}`, 'bad'];
     default:
       return undefined;
   }
 }
 
-const STORY_STATES: Readonly<Record<string, string>> = {
-  'Arm a replacement': 'launching a replacement, which reports when it is armed',
-  Checkpoint: 'the source writes its dirty buffers',
-  'Move the volume': 'a replacement is armed: stop the source, move volume and address',
-  'Retire the source': 'the new host has proven itself with a write; the source goes',
-  Relocated: 'relocated',
+const STORY_STATES: Readonly<Record<string, readonly [text: string, tone?: Tone]>> = {
+  'Arm a replacement': ['launching a replacement, which reports when it is armed'],
+  Checkpoint: ['the source writes its dirty buffers'],
+  'Move the volume': ['a replacement is armed: stop the source, move volume and address'],
+  'Retire the source': ['the new host has proven itself with a write; the source goes'],
+  Relocated: ['relocated', 'good'],
 };

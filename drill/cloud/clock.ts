@@ -10,7 +10,7 @@ export interface Timer {
 export interface Clock {
   /** Milliseconds since the Unix epoch. */
   now(): number;
-  /** Calls `fn` once, `ms` from now. */
+  /** Calls `fn` once, `ms` from now; a time that has passed is now. */
   after(ms: number, fn: () => void): Timer;
   /** Resolves `ms` from now. */
   sleep(ms: number): Promise<void>;
@@ -26,11 +26,11 @@ export class RealClock implements Clock {
     return Date.now();
   }
   after(ms: number, fn: () => void): Timer {
-    const handle = setTimeout(fn, ms);
+    const handle = setTimeout(fn, Math.max(0, ms));
     return { cancel: () => clearTimeout(handle) };
   }
   sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, ms));
+    return new Promise((resolve) => this.after(ms, resolve));
   }
   external<T>(work: Promise<T>): Promise<T> {
     return work;

@@ -146,6 +146,10 @@ describe.runIf(canRunHosts)('takeover', () => {
     expect(await host.said(REFUSAL)).toMatch(/PostgreSQL ended while starting|broke off half-way/);
 
     const next = await stage.host();
+    // The takeover that has failed stops the server before it ends.
+    const stopped =
+      'until [[ $(docker inspect -f "{{.State.Running}}" keeper-postgres) == false ]]; do sleep 0.1; done';
+    expect((await host.run(stopped, {}, 20)).exitCode).toBe(0);
     expect(await host.release(volumeId)).toMatchObject({ exitCode: 0 });
     await host.host.detach(volumeId);
     await next.arm(volumeId);

@@ -86,9 +86,10 @@ async function setUpServing(faults: Record<number, HostFault[]> = {}) {
 describe('a first boot', () => {
   it('arms, formats the blank volume, stores a password and serves', async () => {
     const { hosts, calls, source, verify } = await setUpServing();
-    expect(calls.map(({ operation }) => operation)).toEqual(['SendTaskSuccess', 'PutParameter']);
+    expect(calls.map(({ operation }) => operation)).toEqual(['SendTaskSuccess', 'PutParameter', 'PutParameter']);
     expect(calls[0]).toMatchObject({ role: ROLE, input: { taskToken: 'token', output: '{"instanceId":"i-0"}' } });
     expect(calls[1]?.input).toMatchObject({ Name: '/keeper/lighthouse/password', Type: 'SecureString' });
+    expect(calls[2]?.input).toMatchObject({ Name: '/keeper/lighthouse/takeover', Type: 'String' });
     expect(hosts.volume('vol-0a')).toMatchObject({ formatted: true, database: 'lighthouse', writers: ['i-0'] });
     expect(hosts.servingHost(ADDRESS)).toBe('i-0');
     const { exitCode, stdout } = await verify(source);

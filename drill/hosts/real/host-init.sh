@@ -3,7 +3,8 @@
 # overlay on the machine's, changes in memory), its own /dev, /proc, /run and /tmp, and then only reaps orphans.
 #
 # Parameters (environment): HOST_NAME, HOST_DIRECTORY (an empty directory of the drill), GUEST_DIRECTORY (what goes to
-# /opt/drill), NODE (the node binary), MEMORY_KIB (what /proc/meminfo says)
+# /opt/drill), NODE (the node binary), MEMORY_KIB (what /proc/meminfo says); where containers are real ones, also
+# IMAGE (what a pull brings) and CGROUP (where containers go)
 set -euo pipefail
 
 mount -t tmpfs tmpfs "$HOST_DIRECTORY"
@@ -13,13 +14,25 @@ mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 cp -R "$GUEST_DIRECTORY" root/opt/drill
 touch root/opt/drill/node
 mount --bind "$NODE" root/opt/drill/node
+postgresql=(/usr/lib/postgresql/*/bin)
+ln -s "${postgresql[-1]}" root/opt/drill/postgresql # where there are several, the newest
 
 cd root
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
+if [[ -n ${IMAGE:-} ]]; then
+  touch opt/drill/{docker,engine.sock}
+  mount --bind "$(command -v docker)" opt/drill/docker
+  mount --bind /var/run/docker.sock opt/drill/engine.sock
+  mount --rbind /sys/fs/cgroup sys/fs/cgroup
+  mkdir -p var/lib/docker
+  mount -t tmpfs -o mode=711 tmpfs var/lib/docker
+fi
 for directory in run tmp var/tmp; do mount -t tmpfs tmpfs "$directory"; done
 chmod 1777 tmp var/tmp
 mkdir -p run/lock run/drill/latency
+echo "${IMAGE:-}" >run/drill/image
+echo "${CGROUP:-}" >run/drill/cgroup
 
 mount -t tmpfs -o mode=755 tmpfs dev
 mknod -m 666 dev/null c 1 3

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { RealClock } from '../../cloud/clock.ts';
@@ -51,7 +52,21 @@ export async function removeDirectory(directory: string): Promise<void> {
     for (const device of left) await execute(['losetup', '--detach', device]);
     await clock.sleep(10);
   }
+  await removeCgroups(basename(directory));
   rmSync(directory, { recursive: true, force: true });
+}
+
+/** Containers are killed with their hosts, so nobody else removes what Docker made for them. */
+async function removeCgroups(name: string): Promise<void> {
+  const find = ['find', '/sys/fs/cgroup', '-depth', '-type', 'd', '-path', `*/${name}*`, '-print'];
+  const deadline = clock.now() + UNMOUNT_MS;
+  for (;;) {
+    const cgroups = (await execute(find)).stdout.split('\n').filter((path) => path !== '');
+    if (cgroups.length === 0 || clock.now() > deadline) return;
+    // the kernel takes a moment to let go of what was in them
+    for (const cgroup of cgroups) await rmdir(cgroup).catch(() => {});
+    await clock.sleep(10);
+  }
 }
 
 /**

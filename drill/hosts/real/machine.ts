@@ -6,7 +6,7 @@ import { RealClock } from '../../cloud/clock.ts';
 import { instanceType } from '../../cloud/ec2/instance-types.ts';
 import type { GuestVolume, Host, HostIdentity, RunResult, RunScript } from '../host.ts';
 import { ENDPOINT_URL, type Network } from './network.ts';
-import { execute, NamespaceHolder } from './processes.ts';
+import { execute, NamespaceHolder, type Outcome } from './processes.ts';
 import { inUse, type VolumePool } from './volumes.ts';
 
 const NAMESPACES = ['--mount', '--net', '--uts', '--ipc'];
@@ -22,6 +22,14 @@ const RELEASE_MS = 20_000;
 const BY_ID = '/dev/disk/by-id';
 const clock = new RealClock(); // real machines live in real time
 
+/** For hosts that run the machine's own Docker. */
+export interface DockerSettings {
+  /** What a pull brings, whatever it names: an image of the machine's engine. */
+  readonly image: string;
+  /** The cgroup of all containers, e.g. `/keeper-drill-1` */
+  readonly cgroup: string;
+}
+
 export interface MachineOptions {
   readonly identity: HostIdentity;
   readonly pool: VolumePool;
@@ -30,7 +38,11 @@ export interface MachineOptions {
   readonly directory: string;
   /** What goes to /opt/drill. */
   readonly guestDirectory: string;
+  /** Set when containers are real ones. */
+  readonly docker?: DockerSettings;
   readonly onOutput: (line: string) => void;
+  /** Its user data has ended by itself. */
+  readonly onUserDataEnd: (outcome: Outcome) => void;
   /** Milliseconds that these take on this host; asked when it boots. */
   readonly latency: (name: 'host.installDocker' | 'host.pullImage') => number;
 }
@@ -62,12 +74,18 @@ export class Machine implements Host {
         GUEST_DIRECTORY: options.guestDirectory,
         NODE: process.execPath,
         MEMORY_KIB: String(instanceType(identity.instanceType).memoryMiB * 1024),
+        ...(options.docker && { IMAGE: options.docker.image, CGROUP: options.docker.cgroup }),
       },
     );
     const machine = new Machine(options, holder);
-    await network.connect(identity.instanceId, holder.pid, identity.privateIp, identity.macAddress);
-    await machine.setAddresses([identity.privateIp]);
-    return machine;
+    try {
+      await network.connect(identity.instanceId, holder.pid, identity.privateIp, identity.macAddress);
+      await machine.setAddresses([identity.privateIp]);
+      return machine;
+    } catch (error) {
+      await holder.end();
+      throw error;
+    }
   }
 
   get addresses(): readonly string[] {
@@ -76,16 +94,17 @@ export class Machine implements Host {
 
   boot(userData: string): void {
     void this.#boot(userData).catch((error: unknown) => {
-      if (!this.#ended) this.#options.onOutput(`the host did not run its user data: ${error}`);
+      if (!this.#ended) this.#options.onUserDataEnd({ exitCode: 126, stdout: '', stderr: `${error}` });
     });
   }
 
   async #boot(userData: string): Promise<void> {
-    const { latency, onOutput } = this.#options;
+    const { latency, onOutput, onUserDataEnd } = this.#options;
     await this.#write('/run/drill/latency/install-docker', String(latency('host.installDocker') / 1000));
     await this.#write('/run/drill/latency/pull-image', String(latency('host.pullImage') / 1000));
     await this.#write(USER_DATA, userData, 0o700);
-    await execute(this.#inside([USER_DATA]), { env: ENVIRONMENT, onLine: onOutput });
+    const outcome = await execute(this.#inside([USER_DATA]), { env: ENVIRONMENT, onLine: onOutput });
+    if (!this.#ended) onUserDataEnd(outcome);
   }
 
   async attach(volume: GuestVolume): Promise<void> {
@@ -133,6 +152,14 @@ export class Machine implements Host {
   shutdown(how: 'os' | 'hard'): Promise<void> {
     this.#ended ??= this.#shutdown(how);
     return this.#ended;
+  }
+
+  /** Ends it whatever it is doing, also in the middle of a shutdown. */
+  async destroy(): Promise<void> {
+    const shutdown = this.#ended;
+    if (!shutdown) return this.shutdown('hard');
+    await this.#holder.end();
+    await shutdown.catch(() => {}); // what it does not get to, the pool does
   }
 
   /**

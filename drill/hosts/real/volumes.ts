@@ -23,6 +23,8 @@ export interface Disk {
 
 /** Room for all volumes and snapshots. The file is sparse: it takes what is written. */
 const POOL_BYTES = 2 ** 40;
+/** Less than mkfs would take for a pool of this size: the log is written in full when the pool is made. */
+const POOL_LOG = '64m';
 
 /**
  * Volumes and snapshots as sparse files on an XFS of the drill's own, where a copy of a file shares its blocks: a snapshot
@@ -33,6 +35,7 @@ export class VolumePool {
   readonly #holder: NamespaceHolder;
   readonly #files: string;
   readonly #disks = new Map<string, Disk>();
+  readonly #attaching = new Set<Promise<Disk>>();
 
   private constructor(holder: NamespaceHolder, files: string) {
     this.#holder = holder;
@@ -45,7 +48,7 @@ export class VolumePool {
     const pool = `${directory}/pool`;
     const files = `${pool}/${basename(directory)}`;
     const script = `set -e
-      mkdir "$1"; truncate --size ${POOL_BYTES} "$1.img"; mkfs.xfs -q -m reflink=1 "$1.img"
+      mkdir "$1"; truncate --size ${POOL_BYTES} "$1.img"; mkfs.xfs -q -m reflink=1 -l size=${POOL_LOG} "$1.img"
       mount -o loop,noatime "$1.img" "$1"; mkdir "$2"; echo ready; exec sleep infinity`;
     const holder = await NamespaceHolder.start(['--mount'], ['bash', '-c', script, 'pool', pool, files]);
     return new VolumePool(holder, files);
@@ -90,6 +93,12 @@ export class VolumePool {
   /** Makes the volume's disk; a volume has one at most. 4096-byte sectors: shared blocks allow direct I/O in these units only. */
   async attach(volumeId: string): Promise<Disk> {
     if (this.#disks.has(volumeId)) throw new Error(`${volumeId} is attached already`);
+    const attaching = this.#attach(volumeId);
+    this.#attaching.add(attaching);
+    return attaching.finally(() => this.#attaching.delete(attaching));
+  }
+
+  async #attach(volumeId: string): Promise<Disk> {
     const losetup = ['losetup', '--find', '--show', '--direct-io=on', '--sector-size', '4096', this.#inside(volumeId)];
     const path = await checked(this.#holder.enter(['--mount'], losetup));
     const { rdev } = await stat(path);
@@ -111,6 +120,7 @@ export class VolumePool {
   }
 
   async close(): Promise<void> {
+    await Promise.allSettled(this.#attaching);
     for (const volumeId of [...this.#disks.keys()]) await this.detach(volumeId);
     await this.#holder.end();
   }
