@@ -7,7 +7,15 @@ type AnyCloud = LocalCloud<HostRuntime>;
 
 /** A promise of Keeper's (docs/promises.md) that did not hold. */
 export interface BrokenPromise {
-  readonly promise: 'one writer' | 'nothing is lost' | 'it comes back' | 'no orphans' | 'only its own' | 'loud ends';
+  readonly promise:
+    | 'one writer'
+    | 'nothing is lost'
+    | 'it comes back'
+    | 'no orphans'
+    | 'only its own'
+    | 'loud ends'
+    /** Not one of them, but what each of them rests on: no call of Keeper's lacks a permission. */
+    | 'nothing is denied';
   /** Milliseconds since the epoch. */
   readonly at: number;
   readonly detail: string;
@@ -18,6 +26,9 @@ export class PromiseWatch {
   readonly #local: AnyCloud;
   readonly #database: string;
   readonly #broken: BrokenPromise[] = [];
+  /** When Keeper tried to tell people something, and what. */
+  readonly #told: { readonly at: number; readonly text: string }[] = [];
+  readonly #failed: { readonly at: number; readonly execution: string }[] = [];
 
   constructor(local: AnyCloud, database: string) {
     this.#local = local;
@@ -70,6 +81,15 @@ export class PromiseWatch {
       say('it comes back', `the address is on ${ec2.holderOf(address) ?? 'no host'}, the volume on ${holder}`);
     }
     for (const orphan of this.orphans()) say('no orphans', orphan);
+    for (const { execution, at: failedAt } of this.#failed) {
+      // The message comes before the end.
+      if (!this.wasTold(failedAt - 60_000, 1, execution)) say('loud ends', `${execution} failed, and nobody was told`);
+    }
+  }
+
+  /** Whether it was at least tried, within these minutes, to tell people something. @param from milliseconds since the epoch */
+  wasTold(from: number, minutes: number, text = ''): boolean {
+    return this.#told.some((told) => told.at >= from && told.at <= from + minutes * 60_000 && told.text.includes(text));
   }
 
   /** The volume that the parameter names. */
@@ -89,6 +109,8 @@ export class PromiseWatch {
     const say = (promise: BrokenPromise['promise'], text: string) => this.#broken.push({ promise, at, detail: text });
     if (kind === 'broken-promise') say('one writer', `${subject}: ${detail['what']}`);
     if (kind === 'force-detach') say('one writer', `${subject} was force-detached from ${detail['instanceId']}`);
+    // An alarm watches that queue. @see infra/keeper-stack.ts
+    if (kind === 'queued') this.#told.push({ at, text: 'undelivered' });
     if (kind === 'volume-deleted' && this.#isData(subject)) say('nothing is lost', `${subject} was deleted`);
     if (kind === 'address' && detail['state'] === 'assigned') {
       const holder = this.liveVolume()?.attachment?.instanceId;
@@ -102,13 +124,16 @@ export class PromiseWatch {
     // What a person does at the console is that person's business.
     if (kind === 'call' && detail['caller'] !== this.#local.iam.administrator.session)
       this.#seeCall(subject, detail['input'], at);
-    if (kind === 'execution' && detail['status'] === 'succeeded' && subject.startsWith(`${this.#database}-`))
-      this.#seeSuccess(subject, at);
+    if (kind === 'execution' && subject.startsWith(`${this.#database}-`)) {
+      if (detail['status'] === 'succeeded') this.#seeSuccess(subject, at);
+      if (detail['status'] === 'failed') this.#failed.push({ at, execution: subject });
+    }
   }
 
   /** Calls that change an instance or a volume may only name our own. */
   #seeCall(call: string, input: unknown, at: number): void {
     const [service, operation = ''] = call.split(':');
+    if (call === 'sns:Publish') this.#told.push({ at, text: JSON.stringify(input) });
     if (service !== 'ec2' || operation.startsWith('Describe') || operation === 'CreateFleet') return;
     for (const [id] of JSON.stringify(input ?? {}).matchAll(/\b(i|vol)-[0-9a-f]{17}\b/g)) {
       const tags =
@@ -126,7 +151,9 @@ export class PromiseWatch {
   /** A relocation that says that it has moved the database must leave a host that has the volume. */
   #seeSuccess(execution: string, at: number): void {
     const output = this.#local.states.executions.find(({ name }) => name === execution)?.output;
-    if (JSON.parse(output ?? '{}').outcome !== 'relocated') return;
+    const { outcome, to } = JSON.parse(output ?? '{}');
+    // A host that has ended since it was verified is the beginning of another story.
+    if (outcome !== 'relocated' || this.#local.ec2.machine(to)?.state !== 'running') return;
     if (this.liveVolume()?.attachment?.state !== 'attached') {
       this.#broken.push({
         promise: 'loud ends',

@@ -1,21 +1,28 @@
 import { VirtualClock } from './cloud/clock.ts';
-import type { Faults } from './cloud/kernel.ts';
+import { AwsError, type Faults, type ServiceName, type Shape } from './cloud/kernel.ts';
 import type { PublishedMessage } from './cloud/sns.ts';
+import type { Execution } from './cloud/states/execution.ts';
 import type { HostIdentity } from './hosts/host.ts';
 import { type HostFault, type Ledger, type ModelledClient, ModelledHosts } from './hosts/modelled.ts';
 import { createLocalCloud, type LocalCloud } from './local-cloud.ts';
 import { type BrokenPromise, PromiseWatch } from './promises.ts';
+import { placeFirstHost } from './simulate/first-host.ts';
 
 export interface SimulationOptions {
   /** The folder that `cdk synth` wrote. */
   readonly assembly: string;
   readonly database: string;
   readonly seed: number;
+  /** How the database comes to its first host: by its first relocation (default), or without Keeper, which is quick. */
+  readonly firstHost?: 'relocated' | 'placed';
   /** What goes wrong from the moment the first host serves. */
   readonly faults?: Faults;
   /** What is wrong with a host; `number` 0 is the first replacement. */
   readonly hostFaults?: (number: number, identity: HostIdentity) => readonly HostFault[];
 }
+
+/** How long the database may be away before people have to know. */
+const TELL_MINUTES = 10;
 
 /** How an execution of a workflow ended. */
 export interface Ending {
@@ -34,6 +41,7 @@ export class Simulation {
   readonly watch: PromiseWatch;
   readonly database: string;
   readonly #firstExecutions: number;
+  readonly #address: string;
 
   private constructor(
     clock: VirtualClock,
@@ -41,7 +49,9 @@ export class Simulation {
     watch: PromiseWatch,
     database: string,
     client: ModelledClient,
+    address: string,
   ) {
+    this.#address = address;
     this.clock = clock;
     this.local = local;
     this.watch = watch;
@@ -50,8 +60,9 @@ export class Simulation {
     this.#firstExecutions = local.states.executions.length;
   }
 
-  /** Deploys, lets the database come up for the first time, and connects a client with 200 rows a second. */
-  static async start({ assembly, database, seed, faults, hostFaults }: SimulationOptions): Promise<Simulation> {
+  /** Deploys, brings the database up for the first time, and connects a client with 200 rows a second. */
+  static async start(options: SimulationOptions): Promise<Simulation> {
+    const { assembly, database, seed, faults, hostFaults } = options;
     const clock = new VirtualClock();
     const local = await createLocalCloud({
       clock,
@@ -62,18 +73,15 @@ export class Simulation {
         }),
     });
     const watch = new PromiseWatch(local, database);
-    await clock.run(local.deploy(assembly));
-    const isDone = () => local.states.executions.some(({ status }) => status === 'SUCCEEDED');
-    for (let minutes = 0; !isDone(); minutes++) {
-      if (minutes > 30) throw new Error(`the first host does not serve: ${JSON.stringify(local.sns.messages)}`);
-      await clock.pass(60_000);
-      if (local.cloud.failure) throw local.cloud.failure;
-    }
+    const stacks = await clock.run(local.deploy(assembly));
+    if (options.firstHost === 'placed') await placeFirstHost(local, clock, stacks, database);
+    else await untilRelocated(local, clock);
+    if (local.cloud.failure) throw local.cloud.failure;
     const address = local.cloud.happenings.findLast(({ kind }) => kind === 'address')?.subject ?? '';
     const client = local.hosts.connectClient(address, 200);
     await clock.pass(10_000);
     local.cloud.faults = faults ?? {};
-    return new Simulation(clock, local, watch, database, client);
+    return new Simulation(clock, local, watch, database, client, address);
   }
 
   /** The instance that holds the live volume. */
@@ -89,32 +97,48 @@ export class Simulation {
     if (this.local.cloud.failure) throw this.local.cloud.failure;
   }
 
-  /** Lets a minute pass, and then more until no relocation runs any longer and hosts have ended, at most so many seconds. */
+  /** Lets a minute pass, and then more until nothing moves any longer, at most so many seconds. */
   async settle(limitSeconds = 3_600): Promise<void> {
-    const restless = () =>
-      this.local.states.executions.some(({ status }) => status === 'RUNNING') ||
-      this.local.ec2.machines().some(({ state }) => state === 'pending' || state === 'shutting-down');
     await this.pass(60);
-    for (let passed = 0; passed < limitSeconds && restless(); passed += 5) await this.pass(5);
+    for (let passed = 0; passed < limitSeconds && !this.isAtRest; passed += 5) await this.pass(5);
     await this.pass(5);
   }
 
-  /** How the relocations ended that began after the first host served, oldest first. */
-  get endings(): Ending[] {
+  /** Whether no relocation runs, and no instance is on its way to another state. */
+  get isAtRest(): boolean {
+    return (
+      this.local.states.executions.every(({ status }) => status !== 'RUNNING') &&
+      this.local.ec2.machines().every(({ state }) => state === 'running' || state === 'terminated')
+    );
+  }
+
+  /** Whether clients are served now. */
+  get serves(): boolean {
+    return this.local.hosts.servingHost(this.#address) !== undefined;
+  }
+
+  /** The relocations that began after the first host served, oldest first. */
+  get relocations(): readonly Execution[] {
     return this.local.states.executions
       .slice(this.#firstExecutions)
-      .filter(({ name, machine }) => machine.name.endsWith('-relocate') && name.startsWith(this.database))
-      .map(({ name, status, output, error, cause }) => ({ name, status, output, error, cause }));
+      .filter(({ name, machine }) => machine.name.endsWith('-relocate') && name.startsWith(this.database));
+  }
+
+  /** How they ended. */
+  get endings(): Ending[] {
+    return this.relocations.map(({ name, status, output, error, cause }) => ({ name, status, output, error, cause }));
+  }
+
+  /** A person with all permissions calls an API, e.g. at the console. What AWS refuses them has no consequences. */
+  asPerson(service: ServiceName, operation: string, input: Shape): void {
+    const { cloud, iam } = this.local;
+    cloud.call({ service, operation, input, caller: iam.administrator }).catch((error: Error) => {
+      if (!(error instanceof AwsError)) cloud.fail(error);
+    });
   }
 
   get messages(): readonly PublishedMessage[] {
     return this.local.sns.messages;
-  }
-
-  /** Whether a client can write at this moment. */
-  get serves(): boolean {
-    const address = this.local.cloud.happenings.findLast(({ kind }) => kind === 'address')?.subject ?? '';
-    return this.local.hosts.servingHost(address) !== undefined;
   }
 
   ledger(): Ledger {
@@ -126,14 +150,53 @@ export class Simulation {
     return Math.max(0, ...this.ledger().gaps.map(({ from, to }) => to - from));
   }
 
-  /** All that must hold at the end: broken promises, denied calls, lost rows. Empty is good. */
-  violations(): string[] {
+  /** All that did not hold, to be asked when nothing moves any longer. Empty is good. */
+  brokenPromises(): BrokenPromise[] {
     this.watch.conclude();
-    const { lost } = this.ledger();
+    const { cloud } = this.local;
+    const at = this.clock.now();
+    const { lost, gaps } = this.ledger();
+    const open = gaps.find(({ to }) => to === at);
+    const untold = gaps.filter(
+      ({ from, to }) => to - from > TELL_MINUTES * 60_000 && !this.watch.wasTold(from - 60_000, TELL_MINUTES + 1),
+    );
     return [
-      ...this.watch.broken.map(({ promise, detail }: BrokenPromise) => `${promise}: ${detail}`),
-      ...this.local.cloud.denied.map(({ action, resource, role }) => `denied: ${action} on ${resource} for ${role}`),
-      ...(lost > 0 ? [`nothing is lost: ${lost} acknowledged rows are gone`] : []),
+      ...this.watch.broken,
+      ...cloud.denied.map(({ action, resource, role }): BrokenPromise => {
+        return { promise: 'nothing is denied', at, detail: `${action} on ${resource} for ${role}` };
+      }),
+      ...(lost > 0
+        ? [{ promise: 'nothing is lost', at, detail: `${lost} acknowledged rows are gone` } satisfies BrokenPromise]
+        : []),
+      ...untold.map(({ from, to }): BrokenPromise => {
+        return {
+          promise: 'it comes back',
+          at: from,
+          detail: `people are not told of ${(to - from) / 1000} s without it`,
+        };
+      }),
+      ...(open && at - open.from > 1_000
+        ? [
+            {
+              promise: 'it comes back',
+              at,
+              detail: `no row was acknowledged for ${(at - open.from) / 1000} s`,
+            } satisfies BrokenPromise,
+          ]
+        : []),
     ];
+  }
+
+  /** The same, as one sentence each. */
+  violations(): string[] {
+    return this.brokenPromises().map(({ promise, detail }) => `${promise}: ${detail}`);
+  }
+}
+
+async function untilRelocated({ cloud, sns, states }: LocalCloud<ModelledHosts>, clock: VirtualClock): Promise<void> {
+  for (let minutes = 0; states.executions.every(({ status }) => status !== 'SUCCEEDED'); minutes++) {
+    if (minutes > 30) throw new Error(`the first host does not serve: ${JSON.stringify(sns.messages)}`);
+    await clock.pass(60_000);
+    if (cloud.failure) throw cloud.failure;
   }
 }

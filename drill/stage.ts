@@ -69,12 +69,12 @@ const FIRST_BOOT_MS = 120_000;
  * @throws Error when the database does not come up; then nothing is left behind
  */
 export async function openStage(options: StageOptions): Promise<Stage> {
-  const { assembly, database, engine, signal, clock = new RealClock() } = options;
+  const { database, engine, signal, clock = new RealClock() } = options;
   const opened = new AsyncDisposableStack();
   try {
     const scenery = await (engine === 'modelled' ? modelledScenery : realScenery)(options, clock, opened);
     const watch = new PromiseWatch(scenery.local, database);
-    await unlessAborted(firstBoot(scenery.local, assembly), signal);
+    await unlessAborted(firstBoot(scenery.local, options), signal);
     return { ...scenery, watch, database, clock, close: () => opened.disposeAsync() };
   } catch (error) {
     await opened.disposeAsync();
@@ -182,13 +182,16 @@ async function modelledScenery({ seed }: StageOptions, clock: Clock, opened: Asy
 }
 
 /** @throws Error when the database does not come up */
-async function firstBoot(local: LocalCloud<HostRuntime>, assembly: string): Promise<void> {
+async function firstBoot(local: LocalCloud<HostRuntime>, { assembly, database }: StageOptions): Promise<void> {
   const { cloud, events, states } = local;
   cloud.latencyScale = 0;
   events.pauseSchedules();
   await unlessItFails(cloud, local.deploy(assembly));
   for (const rule of events.rules.filter((name) => name.includes('EveryMinute'))) events.tick(rule);
-  const first = () => states.executions.find(({ machine }) => machine.name.endsWith('-relocate'));
+  const first = () =>
+    states.executions.find(
+      ({ machine, name }) => machine.name.endsWith('-relocate') && name.startsWith(`${database}-`),
+    );
   const serves = async () => {
     while ((first()?.status ?? 'RUNNING') === 'RUNNING') await cloud.clock.sleep(POLL_MS);
   };

@@ -1,5 +1,5 @@
 import type { Stack } from 'aws-cdk-lib';
-import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../functions/core/tags.ts';
 import type { Permission } from '../workflows/permission.ts';
 import type { Command } from './command.ts';
 import type { HostTemplate } from './host-template.ts';
@@ -14,7 +14,7 @@ export type Capability =
   | 'moveVolumes'
   | 'moveAddresses'
   | 'releaseHosts'
-  | 'removeBlankMark';
+  | 'recordProof';
 
 /** docs.aws.amazon.com/service-authorization/latest/reference: these actions have no resource types. */
 const NO_RESOURCES = 'IAM cannot limit this action to resources; it only reads.';
@@ -146,7 +146,13 @@ export function may(
       },
       { actions: ['ssm:ListCommandInvocations'], resources: ['*'], wildcards: NO_RESOURCES },
     ],
-    removeBlankMark: [
+    recordProof: [
+      {
+        actions: ['ec2:CreateTags'],
+        resources: [arn('instance')],
+        conditions: { ...own, 'ForAllValues:StringEquals': { 'aws:TagKeys': [VERIFIED_AT_TAG] } },
+        wildcards: BY_TAG,
+      },
       {
         actions: ['ec2:DeleteTags'],
         resources: [arn('volume')],

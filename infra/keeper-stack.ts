@@ -146,7 +146,7 @@ export class KeeperStack extends Stack {
         may: {
           ...observe,
           'terminate-hosts': can.terminateHosts,
-          'remove-blank-mark': can.removeBlankMark,
+          'record-proof': can.recordProof,
         },
       }),
     };

@@ -36,6 +36,8 @@ const MOST_FAILED_HOSTS = 5;
 const MOST_VERIFICATIONS = 200;
 /** Times that the host is asked itself, at least two seconds apart, before Systems Manager is asked to look. */
 const MOST_QUESTIONS = 15;
+/** No host. */
+const NOBODY = jsonata("''");
 const NEVER_ASKED = { status: 'NotAsked', detail: 'not asked yet', stdout: 'nothing' };
 /** Attempts to arm a replacement in one execution: about an hour; reconcile starts the next one. */
 const MOST_ATTEMPTS = 300;
@@ -178,7 +180,7 @@ export class Relocate extends Construct {
       outputs: { database: jsonata('$database.name'), outcome: 'nothing to do', reason: jsonata('$plan.reason') },
     });
     // Replacements of earlier attempts may be there.
-    const retire = this.#retire('Retire what is not needed', { sources: [], verified: false });
+    const retire = this.#retire('Retire what is not needed', { sources: [], verified: NOBODY });
     retire.next(nothing);
     const move = this.#move(look);
     look.next(
@@ -319,11 +321,20 @@ export class Relocate extends Construct {
       assign: { attempt: jsonata('$attempt + 1'), notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') } },
     });
     replace.next(look);
-    const superseded = this.#retire('Retire what nobody waits for', { sources: [], verified: false });
+    const superseded = this.#retire('Retire what nobody waits for', { sources: [], verified: NOBODY });
+    // The host that is to be left may be the very one to which another relocation has brought the database.
+    const again = sfn.Pass.jsonata(this, 'Look at the host again', {
+      assign: { source: jsonata('$request.source'), stopTried: false },
+    });
+    again.next(look);
     superseded.next(
-      sfn.Succeed.jsonata(this, 'Superseded', {
-        outputs: { database: jsonata('$database.name'), outcome: 'superseded', reason: jsonata('$moved.reason') },
-      }),
+      sfn.Choice.jsonata(this, 'A host to be left?')
+        .when(sfn.Condition.jsonata(jsonata('$exists($request.source)')), again)
+        .otherwise(
+          sfn.Succeed.jsonata(this, 'Superseded', {
+            outputs: { database: jsonata('$database.name'), outcome: 'superseded', reason: jsonata('$moved.reason') },
+          }),
+        ),
     );
     move.next(
       sfn.Choice.jsonata(this, 'Moved?')
@@ -392,33 +403,32 @@ export class Relocate extends Construct {
    * without which there is no Verify, may come minutes later. What the host has not said after a while, Verify finds out.
    */
   #ask(verify: sfn.State, wait: sfn.State, leave: sfn.State): sfn.State {
-    const ask = this.#guarded(
-      tasks.CallAwsService.jsonata(this, 'Ask the host', {
-        service: 'ssm',
-        action: 'getParameter',
-        parameters: { Name: jsonata("'/keeper/' & $database.name & '/takeover'") },
-        iamResources: ['*'],
-        taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
-        assign: {
-          asked: jsonata('$asked + 1'),
-          report: {
-            of: jsonata("$substringBefore($states.result.Parameter.Value, '\\n')"),
-            text: jsonata("$trim($substringAfter($states.result.Parameter.Value, '\\n'))"),
-          },
+    const ask = tasks.CallAwsService.jsonata(this, 'Ask the host', {
+      service: 'ssm',
+      action: 'getParameter',
+      parameters: { Name: jsonata("'/keeper/' & $database.name & '/takeover'") },
+      iamResources: ['*'],
+      taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
+      assign: {
+        asked: jsonata('$asked + 1'),
+        report: {
+          of: jsonata("$substringBefore($states.result.Parameter.Value, '\\n')"),
+          text: jsonata("$trim($substringAfter($states.result.Parameter.Value, '\\n'))"),
         },
-      }),
-    );
+      },
+    });
     const failed = sfn.Pass.jsonata(this, 'The takeover failed', {
       assign: { verifyCommand: { ...NEVER_ASKED, status: 'TakeoverFailed', detail: jsonata('$report.text') } },
     });
     failed.next(this.#leaveOrGiveUp(leave));
-    ask.next(
-      sfn.Choice.jsonata(this, 'What does it say?')
-        .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' serves'")), this.#finish())
-        .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' failed'")), failed)
-        .when(sfn.Condition.jsonata(jsonata(`$asked < ${MOST_QUESTIONS}`)), wait)
-        .otherwise(verify),
-    );
+    const says = sfn.Choice.jsonata(this, 'What does it say?')
+      .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' serves'")), this.#finish())
+      .when(sfn.Condition.jsonata(jsonata("$report.of = $moved.host & ' failed'")), failed)
+      .when(sfn.Condition.jsonata(jsonata(`$asked < ${MOST_QUESTIONS}`)), wait)
+      .otherwise(verify);
+    ask.next(says);
+    // That the answer cannot be read says nothing of the host.
+    ask.addCatch(says, { errors: ['States.ALL'], assign: { asked: jsonata('$asked + 1') } });
     return ask;
   }
 
@@ -439,7 +449,10 @@ export class Relocate extends Construct {
 
   #finish(): sfn.State {
     if (this.#finished) return this.#finished;
-    const retire = this.#retire('Retire the source', { sources: jsonata('$sources'), verified: true });
+    const retire = this.#retire('Retire the source', {
+      sources: jsonata('$sources'),
+      verified: jsonata('$moved.host'),
+    });
     const result = {
       database: jsonata('$database.name'),
       outcome: 'relocated',
@@ -466,7 +479,7 @@ export class Relocate extends Construct {
     return retire;
   }
 
-  #retire(id: string, input: { sources: string | string[]; verified: boolean }): tasks.LambdaInvoke {
+  #retire(id: string, input: { sources: string | string[]; verified: string }): tasks.LambdaInvoke {
     return this.#invoke(id, 'retire', 40, {
       payload: { database: jsonata('$database'), execution: jsonata('$execution'), ...input },
     });
@@ -491,7 +504,7 @@ export class Relocate extends Construct {
         database: jsonata('$database'),
         execution: jsonata('$execution'),
         sources: [],
-        verified: false,
+        verified: NOBODY,
       }),
       retryOnServiceExceptions: false,
       taskTimeout: sfn.Timeout.duration(Duration.seconds(40)),

@@ -114,7 +114,8 @@ export interface Authorizer {
 
 /** What a fault does to one request. */
 export type Fault =
-  | { readonly error: AwsError }
+  /** `after`: the request had its effect, and only its answer is this. */
+  | { readonly error: AwsError; readonly when?: 'before' | 'after' }
   | { readonly delayMs: number }
   /** The calling Lambda dies: before the request reaches AWS, or after it took effect but before the answer arrives. */
   | { readonly kill: 'before' | 'after' };
@@ -208,7 +209,7 @@ export class Cloud {
     await this.clock.sleep(roundTrip / 2 + (fault && 'delayMs' in fault ? fault.delayMs : 0));
     this.record('call', name, { number, caller: caller.session, input });
     try {
-      if (fault && 'error' in fault) throw fault.error;
+      if (fault && 'error' in fault && fault.when !== 'after') throw fault.error;
       for (const authorization of model.authorize(input, caller)) {
         const reason = await this.deny(caller, authorization);
         if (reason === undefined) continue;
@@ -222,6 +223,7 @@ export class Cloud {
       if (bucket) this.#take(bucket, service);
       const output = await model.invoke(input, caller);
       await this.clock.sleep(roundTrip / 2);
+      if (fault && 'error' in fault) throw fault.error;
       if (fault && 'kill' in fault && fault.kill === 'after') {
         caller.invocation?.kill();
         return new Promise(() => {});

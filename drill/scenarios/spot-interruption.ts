@@ -1,4 +1,3 @@
-import type { Clock } from '../cloud/clock.ts';
 import type { Happening } from '../cloud/kernel.ts';
 import { failureOf } from '../diagnosis.ts';
 import { unlessAborted } from '../interruption.ts';
@@ -85,9 +84,65 @@ export async function spotInterruption(stage: Stage, options: ScenarioOptions): 
   }
   await observation.settled();
   const account = await observation.readBack(writer, signal);
+  if (account.lost === null && status === 'SUCCEEDED') reasons.add('the client cannot read back what it wrote');
   // What a drill that ended early has left lying about is no orphan.
   if (status !== 'RUNNING') watch.conclude();
-  return report(stage, options, { observation, account, noticed, orphans: status === 'RUNNING' ? [] : watch.orphans() });
+  const orphans = status === 'RUNNING' ? [] : watch.orphans();
+  return report(stage, options, { noticed, account, reasons, orphans });
+}
+
+/** What the client says at the end. */
+interface FinalAccount extends Omit<Account, 'lost'> {
+  /** null: the database could not be read. */
+  readonly lost: number | null;
+}
+
+interface Findings {
+  readonly noticed: number;
+  readonly account: FinalAccount;
+  readonly reasons: ReadonlySet<string>;
+  readonly orphans: readonly string[];
+}
+
+function report(stage: Stage, options: ScenarioOptions, { noticed, account, reasons, orphans }: Findings): DrillReport {
+  const { local, watch } = stage;
+  const [outage = { from: noticed, to: noticed }, ...pauses] = [...account.gaps].sort(
+    (a, b) => b.to - b.from - (a.to - a.from),
+  );
+  const failures = [...reasons];
+  for (const { from, to } of pauses.filter((gap) => gap.to - gap.from > PAUSE_MS)) {
+    const seconds = ((to - from) / 1000).toFixed(1);
+    failures.push(`the client could not commit for ${seconds} s at ${sinceNotice(from, noticed)}, beside the move`);
+  }
+  if (account.acknowledged === 0) failures.push('no row was acknowledged');
+  if (account.lost) failures.push(`${account.lost} acknowledged rows are not in the database`);
+  const parts = partsOf(local.cloud.happenings.filter(({ at }) => at >= noticed));
+  const deniedCalls = local.cloud.denied.map(
+    ({ action, resource, role, reason }) => `${role.split('/').at(-1)}: ${action} on ${resource}: ${reason}`,
+  );
+  const promisesBroken = watch.broken.map(({ promise, detail }) => `${promise}: ${detail}`);
+  return {
+    scenario: 'spot-interruption',
+    seed: options.seed,
+    engine: options.engine,
+    ok: failures.length + deniedCalls.length + promisesBroken.length + orphans.length === 0,
+    reasons: failures,
+    downtimeSeconds: round((outage.to - outage.from) / 1000),
+    floorSeconds: round(floorWithin(parts, outage) / 1000),
+    acknowledgedRows: account.acknowledged,
+    lostRows: account.lost,
+    steps: stepsSince(parts, noticed),
+    awsCalls: local.cloud.callCounts,
+    deniedCalls,
+    unusedPermissions: local.iam.unusedPermissions().map(({ role, action }) => `${role}: ${action}`),
+    orphans,
+    promisesBroken,
+  };
+}
+
+/** e.g. `t+12.3 s` */
+function sinceNotice(at: number, noticed: number): string {
+  return `t+${((at - noticed) / 1000).toFixed(1)} s`;
 }
 
 function holderOf({ watch }: Stage): string {
@@ -123,10 +178,6 @@ class Observation {
 
   get failed(): boolean {
     return this.reasons.size > 0;
-  }
-
-  get acknowledged(): number {
-    return this.#acknowledged;
   }
 
   committed(acknowledged: number, at: number): void {
@@ -169,15 +220,15 @@ class Observation {
     await Promise.all(this.#pending);
   }
 
-  /** What the client says at the end; nothing when it cannot read the database in time. An open gap ends now. */
-  async readBack(writer: Writer, signal: AbortSignal): Promise<Account | undefined> {
+  /** What the client says at the end, which it cannot when there is no database. A gap that is still open ends now. */
+  async readBack(writer: Writer, signal: AbortSignal): Promise<FinalAccount> {
     const { clock } = this.#stage;
     const open = { from: this.#committedAt, to: clock.now() };
     const told = writer.stop().catch(() => undefined);
     const account = await unlessAborted(Promise.race([told, clock.sleep(READ_BACK_MS).then(() => undefined)]), signal);
     const gaps = [...(account?.gaps ?? [])];
     if (open.to - open.from > PAUSE_MS && !gaps.some(({ to }) => to > open.from)) gaps.push(open);
-    return 
+    return { acknowledged: account?.acknowledged ?? this.#acknowledged, lost: account?.lost ?? null, gaps };
   }
 
   /** From the release until a commit after the attachment, nobody expects the database to serve. */

@@ -66,7 +66,10 @@ export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
     const reason = 'no host holds the data volume';
     return { next: 'arm', reason, ...(source && { sourceId: source.id }), sourceServes: false, armSeconds };
   }
-  if (source?.id !== holder.id) return planForBystander(holder, source, wish, now, armSeconds);
+  const wished = source?.id === holder.id;
+  // Another relocation may have brought the database to a host that AWS takes: then that one is to be left, too.
+  const doomed = isAlive(holder) && holder.interruptedAt !== undefined;
+  if (!wished && !doomed) return planForBystander(holder, source, wish, now, armSeconds);
   if (!isAlive(holder)) {
     return {
       next: 'arm',
@@ -81,7 +84,7 @@ export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
     sourceServes: true,
     armSeconds: Math.min(armSeconds, ARM_SECONDS_WHILE_SERVING),
   };
-  const noticedAt = earliest(wish.noticedAt, holder.interruptedAt);
+  const noticedAt = earliest(wished ? wish.noticedAt : undefined, holder.interruptedAt);
   if (noticedAt === undefined) return { next: 'arm', reason: `${holder.id} is to be left`, ...leaving };
   if (wish.stopTried)
     return {

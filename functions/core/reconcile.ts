@@ -18,6 +18,10 @@ export interface Reconciliation {
 
 /** A host that was just launched may not be known to the execution that asked for it yet. */
 const STRAY_MINUTES = 15;
+/** A notice starts its relocation itself, within a second or two. After this long it has not, or that one has ended. */
+const NOTICE_SECONDS = 10;
+/** A host that has been there for so long without having been seen serving does not serve: it hangs, or nobody looked. */
+const UNPROVEN_MINUTES = 5;
 /** The longest pause between two tries when one fails after the other. */
 const MOST_PAUSE_MINUTES = 15;
 
@@ -30,18 +34,27 @@ export function reconcile(state: DatabaseState, circumstances: Circumstances, no
   const strays = straysOf(state, circumstances.relocations, now);
   const none = (reason: string): Reconciliation => ({ action: 'none', reason, strays });
   const serving = servingHost(state);
-  const failed = serving !== undefined && circumstances.takeover === `${serving.id} failed`;
-  if (serving && !failed) return none(`${serving.id} serves`);
+  const doubt = serving && whyDoubt(serving, circumstances.takeover, now);
+  if (serving && !doubt) return none(`${serving.id} serves`);
   if (circumstances.relocations.length > 0) return none(`${circumstances.relocations[0]} is running`);
   const again = pauseEnds(circumstances.failedAt);
   if (now < again)
     return none(`the last relocation failed; the next one starts in ${Math.ceil((again - now) / 1000)} s`);
-  return { action: 'relocate', reason: whyNot(state, failed), strays };
+  return { action: 'relocate', reason: doubt ?? whyNot(state), strays };
 }
 
-function whyNot(state: DatabaseState, failed: boolean): string {
+/** Why a host that has the volume and the address may not serve all the same, or undefined. */
+function whyDoubt(host: HostState, takeover: string, now: number): string | undefined {
+  if (takeover === `${host.id} failed`) return `${host.id} has the volume and could not start the database`;
+  if (host.interruptedAt !== undefined && now - host.interruptedAt > NOTICE_SECONDS * 1000)
+    return `AWS takes ${host.id}, and no relocation is running`;
+  if (!host.verified && now - host.launchedAt > UNPROVEN_MINUTES * 60_000)
+    return `${host.id} has the volume and the address, and nobody has seen it serve`;
+  return undefined;
+}
+
+function whyNot(state: DatabaseState): string {
   const holder = holderOf(state);
-  if (failed) return `${holder?.id} has the volume and could not start the database`;
   if (holder && isAlive(holder)) return `${holder.id} holds the volume and does not serve`;
   return 'no host serves';
 }

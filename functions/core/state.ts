@@ -7,6 +7,8 @@ export interface HostState {
   readonly execution?: string;
   /** Milliseconds since the epoch. */
   readonly launchedAt: number;
+  /** Whether it was proven, with a write, that it serves the database. */
+  readonly verified: boolean;
   /** When AWS announced that it takes this host, in milliseconds since the epoch. */
   readonly interruptedAt?: number;
   /** The network interface on which the database's address would be put. */

@@ -6,5 +6,7 @@ export const ROLE_TAG = 'keeper:role';
 export const EXECUTION_TAG = 'keeper:execution';
 /** On a data volume: `true` until it has been initialised. Only such a volume is ever formatted. */
 export const BLANK_TAG = 'keeper:blank';
+/** On a host: when it was proven, with a write, that it serves the database (ISO 8601). */
+export const VERIFIED_AT_TAG = 'keeper:verified-at';
 /** On a host: when AWS announced that it takes it (ISO 8601). */
 export const INTERRUPTED_AT_TAG = 'keeper:interrupted-at';

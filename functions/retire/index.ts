@@ -1,8 +1,8 @@
 import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
-import { DeleteTagsCommand, EC2Client, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
+import { CreateTagsCommand, DeleteTagsCommand, EC2Client, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
 import middy from '@middy/core';
 import { isAlive } from '../core/state.ts';
-import { BLANK_TAG } from '../core/tags.ts';
+import { BLANK_TAG, VERIFIED_AT_TAG } from '../core/tags.ts';
 import type { Database } from '../shared/database.ts';
 import { logger } from '../shared/logger.ts';
 import { observe } from '../shared/observe.ts';
@@ -13,27 +13,30 @@ export interface RetireInput {
   readonly execution: string;
   /** The hosts that were left. */
   readonly sources: readonly string[];
-  /** True when a host has passed verification: the volume holds a database from now on. */
-  readonly verified: boolean;
+  /** The host that has passed verification, or nothing. */
+  readonly verified: string;
 }
 
 const ec2 = new EC2Client({});
 
 /**
- * Terminates the hosts that were left and the replacements of this relocation that do not hold the volume. The host that
+ * Records what was proven: that the verified host serves, and that the volume holds a database from now on. Then
+ * terminates the hosts that were left and the replacements of this relocation that do not hold the volume. The host that
  * holds it is never terminated here, whatever the input says; neither is one of another relocation.
  */
 export const handler = middy(async ({ database, execution, sources, verified }: RetireInput) => {
   const { volume, hosts } = await observe(ec2, database);
+  if (verified && verified === volume.attachment?.hostId) {
+    const Tags = [{ Key: VERIFIED_AT_TAG, Value: new Date().toISOString() }];
+    await ec2.send(new CreateTagsCommand({ Resources: [verified], Tags }));
+    if (volume.blank) await ec2.send(new DeleteTagsCommand({ Resources: [volume.id], Tags: [{ Key: BLANK_TAG }] }));
+  }
   const retired = hosts
     .filter((host) => sources.includes(host.id) || host.execution === execution)
     .filter((host) => host.id !== volume.attachment?.hostId)
     .filter((host) => isAlive(host) || host.state === 'stopped' || host.state === 'stopping')
     .map((host) => host.id);
   if (retired.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: retired }));
-  if (verified && volume.blank) {
-    await ec2.send(new DeleteTagsCommand({ Resources: [volume.id], Tags: [{ Key: BLANK_TAG }] }));
-  }
   logger.info('retired', { execution, retired });
   const holder = hosts.find((host) => host.id === volume.attachment?.hostId);
   return { retired, lifecycle: holder?.lifecycle ?? 'none' };

@@ -8,7 +8,7 @@ import {
 } from '@aws-sdk/client-ec2';
 import { VolumeUnusable } from '../core/errors.ts';
 import type { DatabaseState, HostState, VolumeState } from '../core/state.ts';
-import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, INTERRUPTED_AT_TAG, ROLE_TAG } from '../core/tags.ts';
+import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, INTERRUPTED_AT_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../core/tags.ts';
 import type { Database } from './database.ts';
 
 type Observable = Pick<Database, 'name' | 'volumeId' | 'address'>;
@@ -86,6 +86,7 @@ function hostState(instance: Instance, address: string): HostState {
     state: instance.State?.Name ?? 'running',
     lifecycle: instance.InstanceLifecycle === 'spot' ? 'spot' : 'on-demand',
     launchedAt: instance.LaunchTime?.getTime() ?? 0,
+    verified: tag(instance.Tags, VERIFIED_AT_TAG) !== undefined,
     hasAddress: networkInterface?.PrivateIpAddresses?.some((each) => each.PrivateIpAddress === address) ?? false,
     ...(execution && { execution }),
     ...(Number.isFinite(interruptedAt) && { interruptedAt }),

@@ -49,7 +49,7 @@ const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
     'terminate-hosts',
     'release-hosts',
   ],
-  retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'remove-blank-mark'],
+  retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'record-proof'],
   'on-interruption': [...FUNCTION, 'keep-undelivered', 'note-notices', 'start-relocations', 'see-relocations'],
   reconcile: [
     ...FUNCTION,
@@ -159,7 +159,7 @@ describe('a permission', () => {
 
   it('to tag something is limited to the tags that are needed', () => {
     const tagging = statements().filter(({ actions }) => actions.some((action) => /Tags$/.test(action)));
-    expect(tagging).toHaveLength(3);
+    expect(tagging).toHaveLength(4);
     for (const { capability, conditions } of tagging) {
       expect(listOf(conditions['ForAllValues:StringEquals']?.['aws:TagKeys']), capability).not.toEqual([]);
     }

@@ -113,6 +113,37 @@ describe('a Spot interruption', () => {
   });
 });
 
+describe('a Spot interruption of a replacement that is armed and waits for the database', () => {
+  it.each([
+    ['overtakes the relocation that waits', []],
+    ['moves the database on when it has come there first', ['slowBoot']],
+  ] as const)('%s', async (_, faults) => {
+    // A holder that takes four minutes to end keeps the volume all the while; the second replacement may be slow.
+    const simulation = await start({
+      faults: { onLatency: (name, ms) => (name === 'ec2.terminate' ? 240_000 : ms) },
+      hostFaults: (number) => (number === 1 ? faults : []),
+    });
+    const { local } = simulation;
+    const first = simulation.holder;
+    const volumeId = simulation.watch.liveVolume()?.volumeId;
+    simulation.asPerson('ec2', 'TerminateInstances', { InstanceIds: [first] });
+    await simulation.pass(200);
+    const armed = local.ec2.machines().findLast(({ state }) => state === 'running')?.identity.instanceId ?? '';
+    local.ec2.interrupt(armed);
+    const taken = simulation.clock.now() + 120_000;
+    await simulation.settle();
+
+    expect([first, armed]).not.toContain(simulation.holder);
+    expect(simulation.violations()).toEqual([]);
+    // It does not wait there until AWS takes the host.
+    const held = local.cloud.happenings.filter(
+      ({ kind, subject, detail }) =>
+        kind === 'volume-attachment' && subject === volumeId && detail['instanceId'] === armed,
+    );
+    expect(held.at(-1)?.at ?? 0).toBeLessThan(taken);
+  });
+});
+
 describe('capacity', () => {
   it('is found in the next type when the first ones have none', async () => {
     const simulation = await start();
@@ -277,6 +308,31 @@ describe('a target that fails', () => {
       expect(simulation.endings.at(-1)).toMatchObject({ status: 'SUCCEEDED' });
     },
   );
+
+  it('to say how its takeover went, because nobody can read it, is verified all the same', async () => {
+    const broken = new AwsError('InternalServerError', 'An error occurred on the server side.', 500);
+    const simulation = await start({
+      faults: {
+        onCall: ({ operation, input }) =>
+          operation === 'GetParameter' && String(input.Name).endsWith('/takeover') ? { error: broken } : undefined,
+      },
+    });
+    simulation.local.ec2.interrupt(simulation.holder);
+    await simulation.settle();
+    expect(simulation.endings).toMatchObject([{ status: 'SUCCEEDED' }]);
+    expect(simulation.violations()).toEqual([]);
+  });
+
+  it('and hangs, one after the other until the relocation gives up, is found by reconcile', async () => {
+    const simulation = await start({ hostFaults: (number) => (number < 5 ? ['hangsDuringTakeover'] : []) });
+    simulation.local.ec2.interrupt(simulation.holder);
+    await simulation.settle(2 * 3_600);
+    expect(simulation.endings).toMatchObject([{ status: 'FAILED', error: 'VerificationFailed' }]);
+    await simulation.pass(600);
+    await simulation.settle();
+    expect(simulation.endings.at(-1)).toMatchObject({ status: 'SUCCEEDED' });
+    expect(simulation.violations()).toEqual([]);
+  });
 
   it('because AWS takes it while it takes over is replaced', async () => {
     const simulation = await start();

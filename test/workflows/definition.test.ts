@@ -23,6 +23,7 @@ const SURVIVED: Readonly<Record<string, string>> = {
   'Arm a replacement': 'there is another attempt',
   Checkpoint: 'it only shortens the stop',
   'Checkpoint: look': 'it only shortens the stop',
+  'Ask the host': 'it is asked again, and Verify finds out what it does not say',
   Verify: 'it is asked again, and another host takes over if that does not help',
   'Verify: look': 'it is asked again, and another host takes over if that does not help',
   'Tell people that nothing is armed': 'that a mail cannot be sent must not keep the database down',

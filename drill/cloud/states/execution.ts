@@ -695,7 +695,7 @@ export class Execution {
       status: what,
       stateMachine: this.machine.name,
       executionArn: this.arn,
-      ...present({ error: this.error, cause: this.cause }),
+      ...present({ output: this.output, error: this.error, cause: this.cause }),
     });
   }
 

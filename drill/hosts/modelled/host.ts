@@ -5,6 +5,7 @@ import type { Disk } from './disk.ts';
 import { ScriptFailed, Shell, ShellEnded, type Step } from './shell.ts';
 import {
   CHECKPOINT,
+  CLI_ATTEMPTS,
   CREATE_CONTAINER,
   DEVICE_POLL_MS,
   DOCKER_STOP_TIMEOUT_MS,
@@ -257,9 +258,17 @@ export class ModelledHost implements Host {
     return shell.waitFor(Promise.race([report, timeout]));
   }
 
-  #awsCall(service: ServiceName, operation: string, input: Shape): Promise<Shape> {
+  /** As the AWS CLI calls in its standard retry mode: three attempts in all where AWS is busy or broken. */
+  async #awsCall(service: ServiceName, operation: string, input: Shape): Promise<Shape> {
     const caller = { roleArn: this.identity.roleArn, session: this.identity.instanceId };
-    return this.#cloud.call({ service, operation, input, caller });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#cloud.call({ service, operation, input, caller });
+      } catch (error) {
+        if (!(error instanceof AwsError) || !isPassing(error) || attempt === CLI_ATTEMPTS) throw error;
+        await this.#cloud.clock.sleep(this.#random.next() * 2 ** (attempt - 1) * 1000);
+      }
+    }
   }
 
   async #waitForVolume(shell: Shell, volumeId: string): Promise<void> {
@@ -397,14 +406,16 @@ export class ModelledHost implements Host {
     const mounted = this.#mounted;
     if (mounted && mounted.volumeId !== volumeId)
       throw new ScriptFailed(10, `release: what is mounted at /data is not ${volumeId}: nothing was stopped`);
-    if (this.#postgres !== 'stopped') {
+    const ran = this.#postgres !== 'stopped';
+    if (ran) {
       if (this.#postgres === 'ready') {
         await shell.pause(Math.min(this.#random.logNormal(...CHECKPOINT), FINAL_CHECKPOINT_TIMEOUT_MS));
       }
       shell.step('final-checkpoint');
       await shell.waitFor(this.#dockerStop());
     }
-    if (mounted) {
+    // What did not run when this began needs no clean shutdown.
+    if (mounted && ran) {
       if (this.#exitCode !== 0 || !mounted.content.cleanlyShutDown) {
         throw new ScriptFailed(
           12,
@@ -481,4 +492,8 @@ export class ModelledHost implements Host {
 
 function lines(printed: readonly string[]): string {
   return printed.map((line) => `${line}\n`).join('');
+}
+
+function isPassing({ code, status }: AwsError): boolean {
+  return status >= 500 || status === 429 || /Throttl|TooManyRequests|LimitExceeded/.test(code);
 }

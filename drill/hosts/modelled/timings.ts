@@ -13,6 +13,8 @@ export const WRITE = [5, 60] as const;
 /** Median and 99th percentile of a CHECKPOINT: 4.96 s were measured with 20,000 dirty buffers. */
 export const CHECKPOINT = [150, 4960] as const;
 export const SLOW_BOOT_MS = 180_000;
+/** docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html: standard mode */
+export const CLI_ATTEMPTS = 3;
 // From the scripts themselves.
 export const DEVICE_POLL_MS = 100;
 export const REPORT_TIMEOUT_MS = 20_000;

@@ -13,6 +13,7 @@ export function host(id: string, overrides: Partial<HostState> = {}): HostState 
     state: 'running',
     lifecycle: 'spot',
     launchedAt: NOW - 60_000,
+    verified: false,
     hasAddress: false,
     interfaceId: `eni-${id}`,
     ...overrides,
@@ -20,7 +21,7 @@ export function host(id: string, overrides: Partial<HostState> = {}): HostState 
 }
 
 export function source(overrides: Partial<HostState> = {}): HostState {
-  return host(SOURCE, { hasAddress: true, launchedAt: NOW - 86_400_000, ...overrides });
+  return host(SOURCE, { hasAddress: true, verified: true, launchedAt: NOW - 86_400_000, ...overrides });
 }
 
 export function target(overrides: Partial<HostState> = {}): HostState {

@@ -87,4 +87,12 @@ describe('what a relocation does next', () => {
     expect(plan(state, { ...WISH, noticedAt: NOW - 10_000 }, NOW).next).toBe('wait');
     expect(plan(state, { ...WISH, noticedAt: NOW - 151_000 }, NOW).next).toBe('nothing');
   });
+  it('leaves a doomed host to which another relocation has brought the database', () => {
+    const next = host('i-next', { interruptedAt: NOW - 10_000 });
+    expect(plan({ volume: attachedTo('i-next'), hosts: [source(), next] }, WISH, NOW)).toMatchObject({
+      next: 'arm',
+      sourceId: 'i-next',
+      deadline: NOW + 65_000,
+    });
+  });
 });

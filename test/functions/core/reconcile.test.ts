@@ -37,6 +37,24 @@ describe('reconcile', () => {
       reason: `${SOURCE} has the volume and could not start the database`,
     });
   });
+  it('relocates when AWS takes the host and the notice has started nothing', () => {
+    const noticed = (seconds: number) => databaseState({ hosts: [source({ interruptedAt: NOW - seconds * 1000 })] });
+    expect(reconcile(noticed(5), circumstances(), NOW).action).toBe('none');
+    expect(reconcile(noticed(15), circumstances(), NOW)).toMatchObject({
+      action: 'relocate',
+      reason: `AWS takes ${SOURCE}, and no relocation is running`,
+    });
+    expect(reconcile(noticed(15), circumstances({ relocations: ['lighthouse-i-1'] }), NOW).action).toBe('none');
+  });
+  it('relocates when nobody has seen the host serve since it was launched, five minutes and more ago', () => {
+    const unproven = (minutes: number) =>
+      databaseState({ hosts: [source({ verified: false, launchedAt: NOW - minutes * MINUTE })] });
+    expect(reconcile(unproven(4), circumstances(), NOW).action).toBe('none');
+    expect(reconcile(unproven(6), circumstances(), NOW)).toMatchObject({
+      action: 'relocate',
+      reason: `${SOURCE} has the volume and the address, and nobody has seen it serve`,
+    });
+  });
   it('leaves a relocation that is running alone', () => {
     const state = databaseState({ hosts: [source({ state: 'terminated' })] });
     expect(reconcile(state, circumstances({ relocations: ['lighthouse-i-1'] }), NOW)).toMatchObject({
