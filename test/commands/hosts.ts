@@ -221,6 +221,8 @@ export class TestHost {
     await this.host.attach({ volumeId, sizeGiB: 8 });
     await this.host.setAddresses([this.privateIp, ADDRESS]);
     await this.said(/^keeper-step start-database/);
+    // The last thing that a takeover does, after its own write.
+    await this.run('until [[ -s /run/keeper/report ]]; do sleep 0.05; done', {}, 20);
   }
 
   run(script: string, environment: Readonly<Record<string, string>> = {}, timeoutSeconds = 60): Promise<RunResult> {
