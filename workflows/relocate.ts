@@ -367,6 +367,12 @@ export class Relocate extends Construct {
       },
     });
     leave.next(look);
+    const tellAndLeave = this.#tell('Tell people that a host does not serve', {
+      subject: "'Keeper: ' & $moved.host & ' does not serve ' & $database.name",
+      message:
+        "'The database ' & $database.name & ' came to ' & $moved.host & ', which does not serve it: ' & $verifyCommand.status & ': ' & $verifyCommand.detail & '\\n\\nKeeper moves it on to another host.'",
+      next: leave,
+    });
     const unanswered = `$verifyCommand.status in ${JSON.stringify(UNANSWERED).replaceAll('"', "'")}`;
     const hopeless = [
       // The takeover itself has said that it failed: waiting does not mend it.
@@ -377,7 +383,7 @@ export class Relocate extends Construct {
     ].join(' or ');
     const failed = sfn.Choice.jsonata(this, 'Verify again?')
       .when(sfn.Condition.jsonata(jsonata(`$not(${hopeless})`)), wait)
-      .otherwise(this.#leaveOrGiveUp(leave));
+      .otherwise(this.#leaveOrGiveUp(tellAndLeave));
     const count = sfn.Pass.jsonata(this, 'Count the verification', {
       assign: {
         verifications: jsonata('$verifications + 1'),
@@ -395,7 +401,7 @@ export class Relocate extends Construct {
         onFailure: failed,
       }),
     );
-    return this.#ask(count, wait, leave);
+    return this.#ask(count, wait, tellAndLeave);
   }
 
   /**

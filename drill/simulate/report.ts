@@ -39,6 +39,7 @@ export function renderReport(report: SimulationReport): string {
     `${title}:`,
     ...Object.entries(counts).map(([name, times]) => `  ${String(times).padStart(7)}  ${name}`),
   ];
+  const count = `${schedules.toLocaleString('en')} ${schedules === 1 ? 'schedule' : 'schedules'}`;
   const seeds = new Set(violations.map(({ seed }) => seed));
   return [
     `Schedules of seeds ${firstSeed} to ${firstSeed + schedules - 1}, ${schedulesPerSecond} a second`,
@@ -46,8 +47,8 @@ export function renderReport(report: SimulationReport): string {
     ...list('Outcomes', report.outcomes),
     ...violations.map(({ seed, promise, at, detail }) => `seed ${seed}, ${at} s: ${promise}: ${detail}`),
     seeds.size === 0
-      ? `${schedules.toLocaleString('en')} schedules of faults, every promise kept.`
-      : `NOT OK: ${seeds.size} of ${schedules.toLocaleString('en')} schedules broke a promise; npm run simulate -- --seed ${[...seeds][0]} --trace`,
+      ? `${count} of faults, every promise kept.`
+      : `NOT OK: ${seeds.size} of ${count} broke a promise; npm run simulate -- --seed ${[...seeds][0]} --trace`,
   ].join('\n');
 }
 

@@ -166,7 +166,7 @@ const NOTICES = [120, 120, 108];
 /** Draws what goes wrong. The same seed draws the same, whatever else changes in the simulation. */
 export function drawSchedule(seed: number): Schedule {
   const random = new Random(seed).fork('schedule');
-  const calmAfter = 180 + random.below(900);
+  const calmAfter = 120 + random.below(480);
   const faults: Fault[] = [drawOpening(random)];
   const draws: readonly (() => Fault | undefined)[] = [
     () => drawEvents(random, calmAfter),

@@ -99,7 +99,7 @@ describe('the report', () => {
 
   it('ends on a line to quote, or on how to replay the first failure', () => {
     const lastLine = (text: string) => text.split('\n').at(-1);
-    expect(lastLine(renderReport(summarise([good], 2, 1)))).toBe('1 schedules of faults, every promise kept.');
+    expect(lastLine(renderReport(summarise([good], 2, 1)))).toBe('1 schedule of faults, every promise kept.');
     expect(lastLine(renderReport(summarise([good, bad], 1, 1)))).toBe(
       'NOT OK: 1 of 2 schedules broke a promise; npm run simulate -- --seed 1 --trace',
     );

@@ -26,6 +26,7 @@ const SURVIVED: Readonly<Record<string, string>> = {
   'Ask the host': 'it is asked again, and Verify finds out what it does not say',
   Verify: 'it is asked again, and another host takes over if that does not help',
   'Verify: look': 'it is asked again, and another host takes over if that does not help',
+  'Tell people that a host does not serve': 'that a mail cannot be sent must not keep the database down',
   'Tell people that nothing is armed': 'that a mail cannot be sent must not keep the database down',
   'Tell people that it takes long': 'that a mail cannot be sent must not keep the database down',
   Publish: 'the relocation is over, and what it came to is in the output of the execution',
