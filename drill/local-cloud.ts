@@ -37,6 +37,8 @@ export interface LocalCloud<Runtime extends HostRuntime> {
   readonly sns: Sns;
   readonly sqs: Sqs;
   readonly formation: CloudFormation;
+  /** AWS publishes a newer Amazon Linux 2023 for ARM: from now on the public parameter names this AMI. */
+  publishImage(imageId: string): void;
   /** @param assembly the folder that `cdk synth` wrote */
   deploy(assembly: string): Promise<DeployedStack[]>;
 }
@@ -104,6 +106,10 @@ export async function createLocalCloud<Runtime extends HostRuntime>(
     sns,
     sqs,
     formation,
+    publishImage: (imageId) => {
+      ec2.registerImage({ imageId, ...IMAGE });
+      ssm.publishParameter(IMAGE_PARAMETER, imageId);
+    },
     deploy: (assembly) => formation.deploy(assembly),
   };
 }

@@ -448,7 +448,7 @@ class Judge {
   constructor(identity: readonly NamedPolicy[], resource?: Shape) {
     const text = JSON.stringify({ identity, resource });
     this.#ids = new CanonicalIds(text);
-    const canonical = this.#ids.of(text);
+    const canonical = withAwsAsAccount(this.#ids.of(text));
     this.#policies = JSON.parse(canonical);
     this.#text = canonical.toLowerCase();
     let decisions = Judge.#memory.get(canonical);
@@ -470,7 +470,7 @@ class Judge {
       principal,
       account,
       action,
-      resource: ids.of(resource),
+      resource: withAwsAsAccount(ids.of(resource)),
       callerContext: this.#relevant(callerContext, ids),
       context: this.#relevant(context, ids),
     };
@@ -539,6 +539,11 @@ class CanonicalIds {
       return name;
     });
   }
+}
+
+/** AWS's public parameters have no account in their ARN, without which iam-simulate takes them for no parameters at all. */
+function withAwsAsAccount(text: string): string {
+  return text.replace(/(?<=:ssm:[a-z0-9-]+:)(?=:parameter\/)/g, 'aws');
 }
 
 interface Question {

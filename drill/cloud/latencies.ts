@@ -39,6 +39,19 @@ export const LATENCIES = {
     p99Ms: 1200000,
     source: 'inferred for incremental ones; full first snapshot of 50 GB 16–20 min: pingcap/docs-tidb-operator',
   },
+  /** ModifyVolume → the new size can be used. */
+  'ec2.volumeModifying': {
+    medianMs: 5000,
+    p99Ms: 30000,
+    source:
+      '"usually takes a few seconds": ebs/latest/userguide/monitoring-volume-modifications.html; figures inferred',
+  },
+  /** From there until the modification is completed, and the volume can be modified again. */
+  'ec2.volumeOptimizing': {
+    medianMs: 600_000,
+    p99Ms: 21_600_000,
+    source: '"minutes to hours", a fully used 1 TiB volume about 6 hours: same page; median inferred',
+  },
   'ec2.assignPrivateIp': {
     medianMs: 700,
     p99Ms: 2000,
@@ -50,13 +63,28 @@ export const LATENCIES = {
     p99Ms: 1000,
     source: 'inferred: eventual consistency (ec2/latest/devguide/eventual-consistency.html)',
   },
+  /** `running` → the status checks say so. */
+  'ec2.firstStatusCheck': {
+    medianMs: 150_000,
+    p99Ms: 300_000,
+    source: 'inferred: 2/2 checks passed a few minutes after launch; no measurement found',
+  },
+  /** A guest stops answering → the status checks are impaired. */
+  'ec2.statusCheck': {
+    medianMs: 120_000,
+    p99Ms: 240_000,
+    source:
+      '"performed every minute": AWSEC2/latest/UserGuide/monitoring-system-instance-status-check.html; that two have to fail is inferred',
+  },
+  'ec2.stop': { medianMs: 30000, p99Ms: 60000, source: 'as ec2.terminate: 15–60 s typical, no clean measurement' },
   'ec2.terminate': { medianMs: 30000, p99Ms: 60000, source: 'no clean measurement; 15–60 s typical: facts table B' },
+  /** Stopping or terminating an instance with SkipOsShutdown, or one that is stopped. */
   'ec2.terminateSkipOsShutdown': {
     medianMs: 8000,
     p99Ms: 20000,
     source: 'inferred: SkipOsShutdown leaves out the operating system shutdown',
   },
-  /** Terminating an instance whose guest no longer answers, without SkipOsShutdown. */
+  /** Stopping or terminating an instance whose guest no longer answers, without SkipOsShutdown. */
   'ec2.terminateUnresponsive': {
     medianMs: 180000,
     p99Ms: 300000,

@@ -34,6 +34,11 @@ export class Ssm implements Service {
     return this.#parameters.valueOf(name);
   }
 
+  /** AWS gives one of its public parameters a new value. */
+  publishParameter(name: string, value: string): void {
+    this.#parameters.publish(name, value);
+  }
+
   /** Fault: the agent of this instance stops answering for good. Its host, and a script that runs on it, go on. */
   agentDead(instanceId: string): void {
     this.#agents.die(instanceId);

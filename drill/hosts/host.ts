@@ -59,6 +59,8 @@ export interface HostRuntime {
   createHost(identity: HostIdentity): Promise<Host>;
   /** A new volume, empty, or with the content of a snapshot. */
   createVolume(volume: GuestVolume, fromSnapshotId?: string): Promise<void>;
+  /** The volume is larger from now on; where it is attached, its device in the guest is too. What is on it stays as it is. */
+  resizeVolume(volumeId: string, sizeGiB: number): Promise<void>;
   deleteVolume(volumeId: string): Promise<void>;
   /** An atomic, crash-consistent copy of the volume as it is at this moment. */
   createSnapshot(snapshotId: string, volumeId: string): Promise<void>;

@@ -8,12 +8,15 @@ export type { Gap, Ledger, ModelledClient } from './modelled/client.ts';
 export type { HostFault } from './modelled/host.ts';
 
 export interface ModelledHostsOptions {
-  /** What is wrong with a host, asked once for each; `number` counts the hosts of this run from 0. */
+  /** What is wrong with a host, asked each time one is made; `number` counts those of this run from 0. */
   readonly faults?: (identity: HostIdentity, number: number) => readonly HostFault[];
 }
 
 /** What is on a modelled volume, for checks. */
 export interface VolumeView {
+  readonly sizeGiB: number;
+  /** 0 before it is formatted. */
+  readonly fileSystemGiB: number;
   readonly formatted: boolean;
   /** The database that has its data directory on it. */
   readonly database: string | undefined;
@@ -34,6 +37,7 @@ export class ModelledHosts implements HostRuntime {
   readonly #disks = new Map<string, Disk>();
   readonly #snapshots = new Map<string, DiskContent>();
   readonly #clients: ModelledClient[] = [];
+  #made = 0;
 
   constructor(cloud: Cloud, options: ModelledHostsOptions = {}) {
     this.#cloud = cloud;
@@ -41,7 +45,7 @@ export class ModelledHosts implements HostRuntime {
   }
 
   async createHost(identity: HostIdentity): Promise<Host> {
-    const faults = this.#options.faults?.(identity, this.#hosts.size) ?? [];
+    const faults = this.#options.faults?.(identity, this.#made++) ?? [];
     const host = new ModelledHost(
       this.#cloud,
       {
@@ -57,10 +61,14 @@ export class ModelledHosts implements HostRuntime {
     return host;
   }
 
-  async createVolume({ volumeId }: GuestVolume, fromSnapshotId?: string): Promise<void> {
+  async createVolume({ volumeId, sizeGiB }: GuestVolume, fromSnapshotId?: string): Promise<void> {
     const snapshot = fromSnapshotId === undefined ? blankDisk() : this.#snapshots.get(fromSnapshotId);
     if (!snapshot) throw new Error(`there is no snapshot ${fromSnapshotId}`);
-    this.#disks.set(volumeId, { volumeId, content: copyDisk(snapshot), writers: new Set() });
+    this.#disks.set(volumeId, { volumeId, sizeGiB, content: copyDisk(snapshot), writers: new Set() });
+  }
+
+  async resizeVolume(volumeId: string, sizeGiB: number): Promise<void> {
+    this.#disk(volumeId).sizeGiB = sizeGiB;
   }
 
   async deleteVolume(volumeId: string): Promise<void> {
@@ -103,8 +111,10 @@ export class ModelledHosts implements HostRuntime {
     this.#settle();
     const disk = this.#disks.get(volumeId);
     if (!disk) return undefined;
-    const { formatted, database, cleanlyShutDown, rows } = disk.content;
+    const { formatted, fileSystemGiB, database, cleanlyShutDown, rows } = disk.content;
     return {
+      sizeGiB: disk.sizeGiB,
+      fileSystemGiB,
       formatted,
       database,
       cleanlyShutDown,

@@ -2,6 +2,7 @@ import { cp, mkdir } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { NotModelled } from '../cloud/kernel.ts';
 import type { Credentials } from '../cloud/wire/endpoint.ts';
 import type { GuestVolume, Host, HostIdentity, HostRuntime } from './host.ts';
 import { directoryName, removeDirectory, sweepLeftovers } from './real/leftovers.ts';
@@ -48,6 +49,7 @@ export class RealHosts implements HostRuntime {
   readonly #network: Network;
   readonly #metadata: MetadataService;
   readonly #machines: Machines;
+  readonly #instanceIds = new Set<string>();
   /** All that were ever begun. */
   readonly #starting: Promise<Machine>[] = [];
   #closed: Promise<void> | undefined;
@@ -102,6 +104,8 @@ export class RealHosts implements HostRuntime {
   async createHost(identity: HostIdentity): Promise<Host> {
     if (this.#closed) throw new Error('the hosts are closed');
     const { instanceId } = identity;
+    if (this.#instanceIds.has(instanceId)) throw new NotModelled(`the restart of the real host ${instanceId}`);
+    this.#instanceIds.add(instanceId);
     const starting = Machine.start({
       identity,
       pool: this.#pool,
@@ -123,6 +127,10 @@ export class RealHosts implements HostRuntime {
 
   createVolume(volume: GuestVolume, fromSnapshotId?: string): Promise<void> {
     return this.#pool.create(volume, fromSnapshotId);
+  }
+
+  resizeVolume(volumeId: string, sizeGiB: number): Promise<void> {
+    return this.#pool.resize(volumeId, sizeGiB);
   }
 
   deleteVolume(volumeId: string): Promise<void> {

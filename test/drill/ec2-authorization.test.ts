@@ -33,7 +33,9 @@ async function objections({ action, resource, context = {} }: Authorization): Pr
     known = [...known, ...allowed.conditionKeys];
   }
   const general = (key: string) =>
-    key.replace(/^(aws:RequestTag|aws:ResourceTag|ec2:ResourceTag)\/.*/, `$1/\${TagKey}`);
+    key
+      .replace(/^(aws:RequestTag|aws:ResourceTag|ec2:ResourceTag)\/.*/, `$1/\${TagKey}`)
+      .replace(/^ec2:Attribute\/.*/, `ec2:Attribute/\${AttributeName}`);
   const unknown = Object.keys(context).filter((key) => !known.includes(general(key)));
   for (const key of Object.keys(context)) await iamConditionKeyDetails(service, general(key));
   return unknown.map((key) => `${action} on ${resource} has no condition key ${key}`);
@@ -59,6 +61,15 @@ describe('what IAM has to allow', () => {
       ...authorize('DeleteVolume', { VolumeId: fixture.volume }),
       ...authorize('CreateSnapshot', { VolumeId: fixture.volume, TagSpecifications: [tags('snapshot')] }),
       ...authorize('DeleteSnapshot', { SnapshotId: snapshot }),
+      ...authorize('DescribeSnapshots', {}),
+      ...authorize('ModifyVolume', { VolumeId: fixture.volume, Size: 30 }),
+      ...authorize('DescribeVolumesModifications', {}),
+      ...authorize('DescribeInstanceStatus', {}),
+      ...authorize('DescribeInstanceTypes', {}),
+      ...authorize('DescribeInstanceTypeOfferings', {}),
+      ...authorize('StopInstances', { InstanceIds: [id] }),
+      ...authorize('StartInstances', { InstanceIds: [id] }),
+      ...authorize('ModifyInstanceAttribute', { InstanceId: id, InstanceType: { Value: 't4g.medium' } }),
       ...authorize('DescribeLaunchTemplateVersions', {}),
     ].filter(({ action }) => action !== 'iam:PassRole');
     expect(everything.length).toBeGreaterThan(40);
@@ -81,6 +92,60 @@ describe('what IAM has to allow', () => {
         },
       ]);
     }
+  });
+
+  it('asks for the volume, with its tags, to modify it', async () => {
+    const { fixture, authorize } = await withHost();
+    expect(authorize('ModifyVolume', { VolumeId: fixture.volume, Size: 30 })).toMatchObject([
+      {
+        action: 'ec2:ModifyVolume',
+        resource: `arn:aws:ec2:us-east-1:123456789012:volume/${fixture.volume}`,
+        context: { 'aws:ResourceTag/keeper:database': 'lighthouse', 'ec2:VolumeSize': '20' },
+      },
+    ]);
+  });
+
+  it('asks for the volume by its tags and for the new snapshot by those of the request', async () => {
+    const { fixture, snapshot, authorize } = await withHost();
+    const volumeArn = `arn:aws:ec2:us-east-1:123456789012:volume/${fixture.volume}`;
+    const created = authorize('CreateSnapshot', { VolumeId: fixture.volume, TagSpecifications: [tags('snapshot')] });
+    expect(created.map(({ action, resource }) => [action, resource])).toEqual([
+      ['ec2:CreateSnapshot', 'arn:aws:ec2:us-east-1::snapshot/*'],
+      ['ec2:CreateSnapshot', volumeArn],
+      ['ec2:CreateTags', 'arn:aws:ec2:us-east-1::snapshot/*'],
+    ]);
+    const requested = { 'aws:RequestTag/keeper:database': 'lighthouse', 'aws:TagKeys': ['keeper:database'] };
+    expect(created[0]?.context).toMatchObject({ ...requested, 'ec2:ParentVolume': volumeArn });
+    expect(created[1]?.context).toMatchObject({ 'aws:ResourceTag/keeper:database': 'lighthouse' });
+    expect(created[1]?.context).not.toHaveProperty('aws:RequestTag/keeper:database');
+    expect(created[2]?.context).toMatchObject({ ...requested, 'ec2:CreateAction': 'CreateSnapshot' });
+
+    await fixture.call('CreateTags', { Resources: [snapshot], Tags: tags('').Tags });
+    expect(authorize('DeleteSnapshot', { SnapshotId: snapshot })).toMatchObject([
+      {
+        resource: `arn:aws:ec2:us-east-1::snapshot/${snapshot}`,
+        context: { 'aws:ResourceTag/keeper:database': 'lighthouse' },
+      },
+    ]);
+    const later = { Resources: [snapshot], Tags: [{ Key: 'keeper:role', Value: 'pre-change' }] };
+    const [tagged] = authorize('CreateTags', later);
+    expect(tagged?.context).toMatchObject({
+      'aws:ResourceTag/keeper:database': 'lighthouse',
+      'aws:RequestTag/keeper:role': 'pre-change',
+    });
+    expect(tagged?.context).not.toHaveProperty('ec2:CreateAction');
+  });
+
+  it('asks for the image that the request names', async () => {
+    const { fixture, authorize } = await withHost();
+    const request = fixture.fleet();
+    request.LaunchTemplateConfigs[0].Overrides[0].ImageId = 'ami-0123456789abcdef0';
+    const images = authorize('CreateFleet', request).filter(({ resource }) => resource.includes(':image/'));
+    expect(images.map(({ action, resource }) => [action, resource])).toEqual([
+      ['ec2:CreateFleet', 'arn:aws:ec2:us-east-1::image/ami-0123456789abcdef0'],
+      ['ec2:RunInstances', 'arn:aws:ec2:us-east-1::image/ami-0123456789abcdef0'],
+    ]);
+    expect(images[1]?.context).toMatchObject({ 'ec2:IsLaunchTemplateResource': 'false' });
   });
 
   it('asks a fleet for the launch, its tags and the role that the hosts get', async () => {

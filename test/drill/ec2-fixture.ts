@@ -52,6 +52,9 @@ export class RecordingRuntime implements HostRuntime {
   async createVolume(volume: GuestVolume, fromSnapshotId?: string): Promise<void> {
     this.told.push(`create ${volume.volumeId}${fromSnapshotId ? ` from ${fromSnapshotId}` : ''}`);
   }
+  async resizeVolume(volumeId: string, sizeGiB: number): Promise<void> {
+    this.told.push(`resize ${volumeId} to ${sizeGiB}`);
+  }
   async deleteVolume(volumeId: string): Promise<void> {
     this.told.push(`delete ${volumeId}`);
   }

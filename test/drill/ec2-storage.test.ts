@@ -155,6 +155,37 @@ describe('volumes and snapshots', () => {
     expect(await fixture.errorOf('DeleteVolume', { VolumeId: fixture.volume })).toBe('VolumeInUse');
   });
 
+  it('are snapshots found by tag and status', async () => {
+    const { fixture } = await withVolumeAttached();
+    const taken = async (role: string) => {
+      const TagSpecifications = [{ ResourceType: 'snapshot', Tags: [{ Key: 'keeper:role', Value: role }] }];
+      return (await fixture.call('CreateSnapshot', { VolumeId: fixture.volume, TagSpecifications })).SnapshotId;
+    };
+    const old = await taken('pre-change');
+    await fixture.clock.pass(3_600_000);
+    const recent = await taken('pre-change');
+    const other = await taken('other');
+    await fixture.clock.pass(2000);
+    const found = async (...filters: [Name: string, value: string][]) => {
+      const Filters = filters.map(([Name, value]) => ({ Name, Values: [value] }));
+      const { Snapshots } = await fixture.call('DescribeSnapshots', { OwnerIds: ['self'], Filters });
+      return Snapshots.map((snapshot: { SnapshotId: string }) => snapshot.SnapshotId);
+    };
+    expect(await found(['tag:keeper:role', 'pre-change'])).toEqual([old, recent]);
+    expect(await found(['tag:keeper:role', 'pre-change'], ['status', 'completed'])).toEqual([old]);
+    expect(await found(['status', 'pending'], ['volume-id', fixture.volume])).toEqual([recent, other]);
+  });
+
+  it('are not found while they are too new to be visible', async () => {
+    const { fixture } = await withVolumeAttached();
+    fixture.cloud.faults = { onLatency: (name, ms) => (name === 'ec2.describeLag' ? 5000 : ms) };
+    const { SnapshotId } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });
+    const describe = () => fixture.errorOf('DescribeSnapshots', { SnapshotIds: [SnapshotId] });
+    expect(await describe()).toBe('InvalidSnapshot.NotFound');
+    await fixture.clock.pass(5000);
+    expect(await describe()).toBe('none');
+  });
+
   it('make a volume with the content of a snapshot', async () => {
     const { fixture } = await withVolumeAttached();
     const { SnapshotId, State } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });

@@ -169,6 +169,40 @@ describe('DescribeInstances', () => {
     expect(await fixture.errorOf('DescribeInstances', {})).toBe('RequestLimitExceeded');
   });
 
+  it('has the offerings of types in zones beside it', async () => {
+    const fixture = await Ec2Fixture.create();
+    fixture.ec2.offering('t4g.small', 'us-east-1a', false);
+    const offered = async (type: string, zone: string) => {
+      const filter = (Name: string, value: string) => ({ Name, Values: [value] });
+      const { InstanceTypeOfferings } = await fixture.call('DescribeInstanceTypeOfferings', {
+        LocationType: 'availability-zone',
+        Filters: [filter('instance-type', type), filter('location', zone)],
+      });
+      return InstanceTypeOfferings;
+    };
+    expect(await offered('t4g.small', 'us-east-1a')).toEqual([]);
+    expect(await offered('t4g.small', 'us-east-1b')).toEqual([
+      { InstanceType: 't4g.small', LocationType: 'availability-zone', Location: 'us-east-1b' },
+    ]);
+    expect(await offered('t9g.small', 'us-east-1b')).toEqual([]);
+    fixture.ec2.offering('t4g.small', 'us-east-1a', true);
+    expect(await offered('t4g.small', 'us-east-1a')).toHaveLength(1);
+    await expect(fixture.call('DescribeInstanceTypeOfferings', {})).rejects.toThrow(NotModelled);
+  });
+
+  it('tells a wrong name of an instance type from a filter that nothing passes', async () => {
+    const fixture = await Ec2Fixture.create();
+    await expect(
+      fixture.call('DescribeInstanceTypes', { InstanceTypes: ['t4g.small', 't9g.small'] }),
+    ).rejects.toMatchObject({
+      code: 'InvalidInstanceType',
+      message: 'The following supplied instance types do not exist: [t9g.small]',
+    });
+    const Filters = [{ Name: 'instance-type', Values: ['t9g.small', 't4g.micro'] }];
+    const { InstanceTypes } = await fixture.call('DescribeInstanceTypes', { Filters });
+    expect(InstanceTypes.map((type: Shape) => type.InstanceType)).toEqual(['t4g.micro']);
+  });
+
   it('has instance types beside it, with what a choice between them needs', async () => {
     const fixture = await Ec2Fixture.create();
     const { InstanceTypes } = await fixture.call('DescribeInstanceTypes', { InstanceTypes: ['t4g.small'] });
@@ -350,6 +384,43 @@ describe('CreateFleet', () => {
     expect(await errorOf({ template: 'lt-0123456789abcdef0' })).toBe('InvalidLaunchTemplateId.NotFound');
     const unknownImage = await fixture.launchTemplate({ ImageId: 'ami-0123456789abcdef0' });
     expect(await errorOf({ template: unknownImage })).toBe('InvalidAMIID.NotFound');
+  });
+
+  it('launches the image that the request names instead of the template', async () => {
+    const fixture = await Ec2Fixture.create();
+    const newer = 'ami-0cccccccccccccccc';
+    fixture.ec2.registerImage({ imageId: newer, architecture: 'arm64', rootDeviceName: '/dev/xvda', rootGiB: 8 });
+    const request = fixture.fleet();
+    request.LaunchTemplateConfigs[0].Overrides[0].ImageId = newer;
+    const { Instances } = await fixture.call('CreateFleet', request);
+    expect(Instances[0].LaunchTemplateAndOverrides.Overrides.ImageId).toBe(newer);
+    await fixture.clock.pass(10_000);
+    expect((await fixture.describe(Instances[0].InstanceIds[0])).ImageId).toBe(newer);
+  });
+
+  it('reports an unknown image of the request for its pool, and launches from another', async () => {
+    const fixture = await Ec2Fixture.create();
+    const request = fixture.fleet({ types: ['t4g.small', 't4g.medium'] });
+    request.LaunchTemplateConfigs[0].Overrides[0].ImageId = 'ami-0123456789abcdef0';
+    const { Errors, Instances } = await fixture.call('CreateFleet', request);
+    expect(Errors).toMatchObject([{ ErrorCode: 'InvalidAMIID.NotFound' }]);
+    expect(Instances).toMatchObject([{ InstanceType: 't4g.medium' }]);
+    request.LaunchTemplateConfigs[0].Overrides[0].ImageId = 'resolve:ssm:/some/parameter';
+    await expect(fixture.call('CreateFleet', request)).rejects.toThrow(NotModelled);
+  });
+
+  it('reports a type that its zone does not have', async () => {
+    const fixture = await Ec2Fixture.create();
+    fixture.ec2.offering('t4g.small', 'us-east-1a', false);
+    const { Errors, Instances } = await fixture.call('CreateFleet', fixture.fleet());
+    expect(Instances).toEqual([]);
+    expect(Errors).toMatchObject([
+      {
+        ErrorCode: 'InvalidFleetConfiguration',
+        ErrorMessage:
+          'Your requested instance type (t4g.small) is not supported in your requested Availability Zone (us-east-1a).',
+      },
+    ]);
   });
 
   it('refuses what the model does not honour', async () => {

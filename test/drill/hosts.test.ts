@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { NotModelled } from '../../drill/cloud/kernel.ts';
 import { sweepLeftovers } from '../../drill/hosts/real.ts';
 import { Ledger } from '../../drill/ledger/ledger.ts';
 import { ADDRESS, canRunHosts, PASSWORD_PARAMETER, Stage, type TestHost } from '../commands/hosts.ts';
@@ -45,6 +46,38 @@ describe.runIf(canRunHosts)('hosts with real disks', () => {
     await host.run('kill "$(</run/holder)"; while [[ -e /proc/$(</run/holder) ]]; do sleep 0.01; done');
     expect(await host.host.detach(volumeId)).toBe('detached');
     expect((await host.run('ls /dev/disk/by-id')).stdout).toBe('');
+  });
+
+  it('see a volume grow in use, and fill it with a file system that is mounted', async () => {
+    const volumeId = await stage.volume();
+    const device = await attached(volumeId);
+    const size = 'blockdev --getsize64 $DEVICE; lsblk --bytes --nodeps --noheadings --output SIZE $DEVICE';
+    await host.run(`${mkfs} && echo kept >/mnt/file`, device);
+    await stage.hosts.resizeVolume(volumeId, 12);
+    const grown = await host.run(
+      `${size}; xfs_growfs /mnt >/dev/null; df --block-size=1G --output=size /mnt | tail -1; cat /mnt/file; umount /mnt`,
+      device,
+    );
+    expect(grown.stderr).toBe('');
+    expect(grown.stdout.split(/\s+/)).toEqual([`${12 * 2 ** 30}`, `${12 * 2 ** 30}`, '12', 'kept', '']);
+    await host.host.detach(volumeId);
+    await stage.hosts.resizeVolume(volumeId, 13);
+    const attachedAgain = await host.run(`${size}; ${mount} && cat /mnt/file; umount /mnt`, await attached(volumeId));
+    expect(attachedAgain.stdout.split(/\s+/)).toEqual([`${13 * 2 ** 30}`, `${13 * 2 ** 30}`, 'kept', '']);
+    await host.host.detach(volumeId);
+  });
+
+  it('cannot be started again', async () => {
+    const again = {
+      instanceId: host.instanceId,
+      instanceType: 't4g.small',
+      zone: 'us-east-1a',
+      privateIp: host.privateIp,
+      macAddress: '02:11:22:33:44:55',
+      interfaceId: 'eni-0123456789abcdef0',
+      roleArn: 'arn:aws:iam::123456789012:role/keeper-host',
+    };
+    await expect(stage.hosts.createHost(again)).rejects.toThrow(NotModelled);
   });
 
   it('lose in a power failure what was not flushed, and keep it in a shutdown', async () => {

@@ -28,6 +28,15 @@ export class Authorizations {
     });
   }
 
+  /** ModifyInstanceAttribute, of which only another instance type is modelled. */
+  changeType(instance: Instance, type: string | undefined): Authorization {
+    const { context, ...authorization } = this.onInstance('ec2:ModifyInstanceAttribute', instance);
+    return {
+      ...authorization,
+      context: { ...context, 'ec2:Attribute': 'InstanceType', 'ec2:Attribute/InstanceType': type ?? '' },
+    };
+  }
+
   onVolume(action: string, volume: Volume): Authorization {
     return this.#on(action, this.#arn('volume', volume.id), {
       ...resourceTags(volume.tags),
@@ -50,6 +59,8 @@ export class Authorizations {
   onSnapshot(action: string, snapshot: Snapshot): Authorization {
     return this.#on(action, this.#snapshotArn(snapshot.id), {
       ...resourceTags(snapshot.tags),
+      'ec2:Owner': this.#cloud.account,
+      'ec2:ParentVolume': this.#arn('volume', snapshot.volumeId),
       'ec2:VolumeSize': String(snapshot.sizeGiB),
     });
   }
@@ -107,7 +118,7 @@ export class Authorizations {
   }
 
   #launch(pool: Pool, plan: FleetPlan): Authorization[] {
-    const { data, subnet, image, profile, template } = pool;
+    const { data, subnet, imageId, profile, template } = pool;
     const tagsOf = (type: string): Tags => pool.tags.get(type) ?? new Map();
     const templateArn = this.#arn('launch-template', template.id);
     const fromTemplate = (is: boolean) => ({
@@ -119,7 +130,7 @@ export class Authorizations {
     const interfaceArn = this.#arn('network-interface', '*');
     const spotArn = this.#arn('spot-instances-request', '*');
     const subnetArn = this.#arn('subnet', subnet.id);
-    const imageArn = `arn:aws:ec2:${this.#cloud.region}::image/${image.imageId}`;
+    const imageArn = `arn:aws:ec2:${this.#cloud.region}::image/${imageId}`;
     const instance = {
       ...requestTags(tagsOf('instance')),
       ...instanceContext(pool.type, profile.arn, subnet.zone),
@@ -128,7 +139,7 @@ export class Authorizations {
       ...requestTags(tagsOf('volume')),
       ...volumeContext({
         zone: subnet.zone,
-        sizeGiB: data.root?.sizeGiB ?? image.rootGiB,
+        sizeGiB: data.root?.sizeGiB ?? pool.image?.rootGiB ?? 0,
         encrypted: data.root?.encrypted ?? false,
         type: data.root?.type ?? 'gp3',
       }),
@@ -139,7 +150,7 @@ export class Authorizations {
       'ec2:SubnetID': subnet.id,
       'ec2:Vpc': this.#arn('vpc', subnet.vpcId),
     };
-    const onImage = { 'ec2:ImageID': image.imageId, 'ec2:RootDeviceType': 'ebs' };
+    const onImage = { 'ec2:ImageID': imageId, 'ec2:RootDeviceType': 'ebs' };
     const onTemplate = resourceTags(template.tags);
     return [
       this.#on('ec2:CreateFleet', instanceArn, instance),
@@ -163,7 +174,7 @@ export class Authorizations {
         'ec2:AssociatePublicIpAddress': String(data.associatePublicIp ?? subnet.mapPublicIpOnLaunch),
       }),
       this.#on('ec2:RunInstances', subnetArn, { ...onSubnet, ...fromTemplate(!pool.subnetOverridden) }),
-      this.#on('ec2:RunInstances', imageArn, { ...onImage, ...fromTemplate(true) }),
+      this.#on('ec2:RunInstances', imageArn, { ...onImage, ...fromTemplate(!pool.imageOverridden) }),
       this.#on('ec2:RunInstances', templateArn, { ...onTemplate, ...fromTemplate(false) }),
       ...data.securityGroups.map((id) =>
         this.#on('ec2:RunInstances', this.#arn('security-group', id), {

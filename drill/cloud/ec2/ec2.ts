@@ -3,12 +3,15 @@ import { type Cloud, NotModelled, type Operation, type Service } from '../kernel
 import type { ResourceHandlers } from '../resource.ts';
 import { Addresses } from './addresses.ts';
 import { Authorizations } from './authorization.ts';
+import { Capacity } from './capacity.ts';
 import { Fleets } from './fleet.ts';
 import { ec2Handlers } from './handlers.ts';
 import { Instances, type Interruption } from './instances.ts';
+import { Modifications } from './modifications.ts';
 import { ec2Operations } from './operations.ts';
-import type { Image, Instance, InstanceProfile, InstanceState, Lifecycle } from './records.ts';
+import type { Health, Image, Instance, InstanceProfile, InstanceState, Lifecycle } from './records.ts';
 import { Ec2State } from './state.ts';
+import { StatusChecks } from './status-checks.ts';
 import { Volumes } from './volumes.ts';
 
 /** What other services of the local cloud know of an instance: what is true, without the lag of Describe calls. */
@@ -16,8 +19,8 @@ export interface Machine {
   readonly identity: HostIdentity;
   readonly state: InstanceState;
   readonly lifecycle: Lifecycle;
-  /** Its guest is dead although EC2 calls it running. */
-  readonly impaired: boolean;
+  /** What is true, whatever the status checks have found: `hung` and `dead` guests do nothing although EC2 calls them running. */
+  readonly health: Health;
   /** The guest; undefined before it exists and after it has ended. */
   readonly host: Host | undefined;
   readonly tags: ReadonlyMap<string, string>;
@@ -27,9 +30,18 @@ export interface Machine {
 export interface VolumeTruth {
   readonly volumeId: string;
   readonly state: string;
+  readonly sizeGiB: number;
   readonly zone: string;
   readonly tags: ReadonlyMap<string, string>;
   readonly attachment: { readonly instanceId: string; readonly device: string; readonly state: string } | undefined;
+}
+
+/** What is true of a snapshot. */
+export interface SnapshotTruth {
+  readonly snapshotId: string;
+  readonly volumeId: string;
+  readonly state: 'pending' | 'completed';
+  readonly tags: ReadonlyMap<string, string>;
 }
 
 /** EC2 and EBS, as far as Keeper uses them. */
@@ -41,23 +53,34 @@ export class Ec2 implements Service {
   resolveInstanceProfile: (profileNameOrArn: string) => string;
   #state: Ec2State;
   #instances: Instances;
-  #fleets: Fleets;
+  #capacity: Capacity;
 
   constructor(cloud: Cloud, runtime: HostRuntime) {
     this.#state = new Ec2State(cloud, runtime);
     const volumes = new Volumes(this.#state);
     const addresses = new Addresses(this.#state);
-    this.#instances = new Instances(this.#state, volumes, addresses);
-    this.#fleets = new Fleets(this.#state, this.#instances, (nameOrArn) => this.#instanceProfile(nameOrArn));
+    const statusChecks = new StatusChecks(this.#state);
+    this.#instances = new Instances(this.#state, volumes, addresses, statusChecks);
+    cloud.onHappening(({ kind, subject, detail }) => {
+      const instance = this.#state.instances.get(subject);
+      if (instance && kind === 'guest' && detail['state'] === 'hung') this.#instances.hung(instance);
+    });
+    this.#capacity = new Capacity(cloud.region);
+    const fleets = new Fleets(this.#state, this.#instances, this.#capacity, (nameOrArn) =>
+      this.#instanceProfile(nameOrArn),
+    );
     this.resolveInstanceProfile = (nameOrArn) => {
       throw new NotModelled(`instance profile ${nameOrArn}: nothing says which role is in it`);
     };
     this.operations = ec2Operations({
       state: this.#state,
       volumes,
+      modifications: new Modifications(this.#state),
       addresses,
       instances: this.#instances,
-      fleets: this.#fleets,
+      statusChecks,
+      fleets,
+      capacity: this.#capacity,
       authorizations: new Authorizations(cloud),
     });
     this.handlers = ec2Handlers(this.#state, volumes);
@@ -81,7 +104,12 @@ export class Ec2 implements Service {
    */
   capacity(type: string, lifecycle: Lifecycle, available: boolean | number): void {
     const launches = typeof available === 'number' ? available : available ? Number.POSITIVE_INFINITY : 0;
-    this.#fleets.setCapacity(type, lifecycle, launches);
+    this.#capacity.set(type, lifecycle, launches);
+  }
+
+  /** Whether AWS has an instance type in a zone at all; without a word from here it has every type everywhere. */
+  offering(type: string, zone: string, available: boolean): void {
+    this.#capacity.setOffered(type, zone, available);
   }
 
   /** EC2 takes a Spot instance back: perhaps a rebalance recommendation, the notice, then a normal shutdown. */
@@ -108,9 +136,10 @@ export class Ec2 implements Service {
   volumes(): readonly VolumeTruth[] {
     return [...this.#state.volumes.values()]
       .filter((volume) => !volume.attachment?.root)
-      .map(({ id, state, zone, tags, attachment }) => ({
+      .map(({ id, state, sizeGiB, zone, tags, attachment }) => ({
         volumeId: id,
         state,
+        sizeGiB,
         zone,
         tags,
         attachment: attachment && {
@@ -119,6 +148,16 @@ export class Ec2 implements Service {
           state: attachment.state,
         },
       }));
+  }
+
+  /** The snapshots that exist. */
+  snapshots(): readonly SnapshotTruth[] {
+    return [...this.#state.snapshots.values()].map(({ id, volumeId, state, tags }) => ({
+      snapshotId: id,
+      volumeId,
+      state,
+      tags,
+    }));
   }
 
   /** The instance to which the network delivers a private address, undefined when there is none. */

@@ -32,10 +32,28 @@ export const VOLUME_FILTERS: FilterFields = {
   'attachment.device': (v) => v.Attachments.map((one: Shape) => one.Device),
 };
 
+export const MODIFICATION_FILTERS: FilterFields = {
+  'volume-id': (m) => [m.VolumeId],
+  'modification-state': (m) => [m.ModificationState],
+};
+
 export const SNAPSHOT_FILTERS: FilterFields = {
   'snapshot-id': (s) => [s.SnapshotId],
   'volume-id': (s) => [s.VolumeId],
   status: (s) => [s.State],
+};
+
+export const INSTANCE_STATUS_FILTERS: FilterFields = {
+  'instance-state-name': (s) => [s.InstanceState.Name],
+  'instance-status.status': (s) => [s.InstanceStatus.Status],
+  'system-status.status': (s) => [s.SystemStatus.Status],
+};
+
+export const INSTANCE_TYPE_FILTERS: FilterFields = { 'instance-type': (type) => [type.InstanceType] };
+
+export const OFFERING_FILTERS: FilterFields = {
+  'instance-type': (offering) => [offering.InstanceType],
+  location: (offering) => [offering.Location],
 };
 
 /**

@@ -1,5 +1,12 @@
 import { AwsError, NotModelled, onlyKnown, type Shape } from '../kernel.ts';
-import { invalidParameter, missingParameter } from './errors.ts';
+import type { Capacity } from './capacity.ts';
+import {
+  architectureMismatch,
+  insufficientCapacity,
+  invalidParameter,
+  missingParameter,
+  notOffered,
+} from './errors.ts';
 import { instanceType } from './instance-types.ts';
 import type { Instances } from './instances.ts';
 import { decodeUserData, type LaunchTemplateData, templateVersion } from './launch-template.ts';
@@ -17,7 +24,11 @@ export interface Pool {
   readonly subnet: Subnet;
   /** Whether the request, rather than the template, says which subnet. */
   readonly subnetOverridden: boolean;
-  readonly image: Image;
+  readonly imageId: string;
+  /** Undefined when the request names one that does not exist: then this pool cannot launch. */
+  readonly image: Image | undefined;
+  /** Whether the request, rather than the template, says which image. */
+  readonly imageOverridden: boolean;
   readonly profile: InstanceProfile;
   /** base64 */
   readonly userData: string | undefined;
@@ -54,18 +65,19 @@ export class Fleets {
   #state: Ec2State;
   #instances: Instances;
   #resolveProfile: (nameOrArn: string) => InstanceProfile;
-  #capacity = new Map<string, number>();
+  #capacity: Capacity;
   #answers = new Map<string, { readonly request: string; readonly answer: Shape }>();
 
-  constructor(state: Ec2State, instances: Instances, resolveProfile: (nameOrArn: string) => InstanceProfile) {
+  constructor(
+    state: Ec2State,
+    instances: Instances,
+    capacity: Capacity,
+    resolveProfile: (nameOrArn: string) => InstanceProfile,
+  ) {
     this.#state = state;
     this.#instances = instances;
+    this.#capacity = capacity;
     this.#resolveProfile = resolveProfile;
-  }
-
-  /** @param launches how many more launches find capacity; Infinity for no limit */
-  setCapacity(type: string, lifecycle: Lifecycle, launches: number): void {
-    this.#capacity.set(`${type} ${lifecycle}`, launches);
   }
 
   /** @throws AwsError or NotModelled for a request that cannot be carried out; changes nothing */
@@ -122,19 +134,21 @@ export class Fleets {
     const { number: version, data } = templateVersion(template, specification.Version);
     if (data.marketType !== undefined)
       throw new NotModelled('a fleet with InstanceMarketOptions in its launch template');
-    if (data.imageId === undefined) throw missingParameter('ImageId');
     if (data.instanceProfile === undefined) throw new NotModelled('an instance without an instance profile');
     const userData = specification.LaunchTemplateSpecificationUserData ?? data.userData;
     if (userData !== undefined) decodeUserData(userData);
-    const image = this.#state.image(data.imageId);
     const profile = this.#resolveProfile(data.instanceProfile);
     return (config.Overrides ?? [{}]).map((override: Shape): Pool => {
-      onlyKnown('Overrides', override, ['InstanceType', 'SubnetId', 'Priority']);
+      onlyKnown('Overrides', override, ['InstanceType', 'SubnetId', 'Priority', 'ImageId']);
       const type = override.InstanceType ?? data.instanceType;
       const subnetId = override.SubnetId ?? data.subnetId;
       if (type === undefined) throw missingParameter('InstanceType');
       if (subnetId === undefined) throw new NotModelled('a launch without a subnet (a default VPC)');
       instanceType(type);
+      const imageId = override.ImageId ?? data.imageId;
+      if (imageId === undefined) throw missingParameter('ImageId');
+      if (!imageId.startsWith('ami-')) throw new NotModelled(`an image that is not an AMI id: ${imageId}`);
+      const imageOverridden = override.ImageId !== undefined;
       return {
         template,
         version,
@@ -142,7 +156,9 @@ export class Fleets {
         type,
         subnet: this.#state.subnet(subnetId),
         subnetOverridden: override.SubnetId !== undefined,
-        image,
+        imageId,
+        image: imageOverridden ? this.#state.images.get(imageId) : this.#state.image(imageId),
+        imageOverridden,
         profile,
         userData,
         priority: override.Priority ?? Number.POSITIVE_INFINITY,
@@ -179,14 +195,11 @@ export class Fleets {
       const instances: Instance[] = [];
       const reservationId = this.#state.newId('r');
       while (missing > 0) {
-        const failure = this.#obstacle(pool, plan);
-        if (failure) {
-          failures.push({ pool, ...failure });
-          break;
-        }
-        const index = plan.total - missing;
         try {
-          instances.push(this.#launchOne(plan, pool, fleetId, reservationId, index, instances.length));
+          const image = this.#state.image(pool.imageId);
+          this.#refuse(pool, image, plan);
+          const index = plan.total - missing;
+          instances.push(this.#launchOne(plan, pool, image, fleetId, reservationId, index, instances.length));
         } catch (error) {
           if (!(error instanceof AwsError)) throw error;
           failures.push({ pool, code: error.code, message: error.message });
@@ -223,13 +236,12 @@ export class Fleets {
   #launchOne(
     plan: FleetPlan,
     pool: Pool,
+    image: Image,
     fleetId: string,
     reservationId: string,
     fleetIndex: number,
     amiLaunchIndex: number,
   ): Instance {
-    const key = `${pool.type} ${plan.lifecycle}`;
-    const capacity = this.#capacity.get(key);
     const tags = new Map([...pool.tags].map(([type, of]) => [type, new Map(of)]));
     const own = tags.get('instance') ?? new Map<string, string>();
     tags.set('instance', own);
@@ -240,7 +252,7 @@ export class Fleets {
       type: pool.type,
       lifecycle: plan.lifecycle,
       subnet: pool.subnet,
-      image: pool.image,
+      image,
       profile: pool.profile,
       template: pool.data,
       userData: pool.userData,
@@ -249,34 +261,28 @@ export class Fleets {
       amiLaunchIndex,
       clientToken: `${fleetId}-${fleetIndex}`,
     });
-    if (capacity !== undefined) this.#capacity.set(key, capacity - 1);
+    this.#capacity.take(pool.type, plan.lifecycle);
     return instance;
   }
 
-  #obstacle(pool: Pool, plan: FleetPlan): { readonly code: string; readonly message: string } | undefined {
-    const { architecture } = instanceType(pool.type);
-    if (architecture !== pool.image.architecture)
-      return {
-        code: 'InvalidParameterValue',
-        message: `The architecture '${architecture}' of the specified instance type does not match the architecture '${pool.image.architecture}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again.`,
-      };
-    const capacity = this.#capacity.get(`${pool.type} ${plan.lifecycle}`) ?? Number.POSITIVE_INFINITY;
-    if (capacity > 0) return undefined;
-    if (plan.lifecycle === 'spot')
-      return plan.strategy === 'lowest-price'
-        ? {
-            code: 'InsufficientInstanceCapacity',
-            message: 'There is no Spot capacity available that matches your request.',
-          }
-        : {
-            code: 'UnfulfillableCapacity',
-            message:
-              'Unable to fulfill capacity due to your request configuration. Please adjust your request and try again.',
-          };
-    return {
-      code: 'InsufficientInstanceCapacity',
-      message: `We currently do not have sufficient ${pool.type} capacity in the Availability Zone you requested (${pool.subnet.zone}). Our system will be working on provisioning additional capacity.`,
-    };
+  #refuse(pool: Pool, image: Image, plan: FleetPlan): void {
+    const { type, subnet } = pool;
+    const { architecture } = instanceType(type);
+    if (architecture !== image.architecture) throw architectureMismatch(architecture, image.architecture);
+    // Where other launches say `Unsupported`, fleets have a code of their own.
+    if (!this.#capacity.isOffered(type, subnet.zone))
+      throw new AwsError('InvalidFleetConfiguration', notOffered(type, subnet.zone));
+    if (this.#capacity.left(type, plan.lifecycle) > 0) return;
+    if (plan.lifecycle === 'on-demand') throw insufficientCapacity(type, subnet.zone);
+    if (plan.strategy === 'lowest-price')
+      throw new AwsError(
+        'InsufficientInstanceCapacity',
+        'There is no Spot capacity available that matches your request.',
+      );
+    throw new AwsError(
+      'UnfulfillableCapacity',
+      'Unable to fulfill capacity due to your request configuration. Please adjust your request and try again.',
+    );
   }
 }
 
@@ -306,6 +312,7 @@ function renderPool(pool: Pool): Shape {
         InstanceType: pool.type,
         SubnetId: pool.subnet.id,
         AvailabilityZone: pool.subnet.zone,
+        ...(pool.imageOverridden ? { ImageId: pool.imageId } : {}),
         ...(Number.isFinite(pool.priority) ? { Priority: pool.priority } : {}),
       },
     },

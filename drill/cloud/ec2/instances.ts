@@ -1,10 +1,22 @@
-import { type AwsEvent, NotModelled, type Shape } from '../kernel.ts';
+import { AwsError, type AwsEvent, NotModelled, type Shape } from '../kernel.ts';
 import type { LatencyName } from '../latencies.ts';
 import type { Addresses } from './addresses.ts';
+import { architectureMismatch, invalidParameter } from './errors.ts';
+import { INSTANCE_TYPES, instanceType } from './instance-types.ts';
 import { decodeUserData, type LaunchTemplateData } from './launch-template.ts';
-import type { Image, Instance, InstanceProfile, InstanceState, Lifecycle, NetworkInterface, Tags } from './records.ts';
+import type {
+  Image,
+  Instance,
+  InstanceProfile,
+  InstanceState,
+  Lifecycle,
+  NetworkInterface,
+  Tags,
+  Volume,
+} from './records.ts';
 import { STATE_CODES } from './records.ts';
 import type { Ec2State } from './state.ts';
+import type { StatusChecks } from './status-checks.ts';
 import type { Subnet } from './subnet.ts';
 import { formatAddress } from './subnet.ts';
 import { View } from './view.ts';
@@ -38,20 +50,41 @@ const NOTICE_SECONDS = 120;
 /** RFC 5737 documentation addresses: nothing that runs here can be reached from outside. */
 const PUBLIC_NETWORK = 0xcb007100; // 203.0.113.0
 
+interface Reason {
+  /** What StateTransitionReason says. */
+  readonly transition: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+const USER_INITIATED = { code: 'Client.UserInitiatedShutdown', message: 'User initiated shutdown' };
+
+const stateChange = (instance: Instance, previous: InstanceState): Shape => ({
+  InstanceId: instance.id,
+  CurrentState: { Code: STATE_CODES[instance.state], Name: instance.state },
+  PreviousState: { Code: STATE_CODES[previous], Name: previous },
+});
+
+/** The volumes whose devices a guest of this instance has from the start. */
+const attachedData = (instance: Instance): Volume[] =>
+  [...instance.volumes].filter(({ attachment }) => attachment?.state === 'attached' && !attachment.root);
+
 /** A question, because a state that was checked before a wait says nothing after it. */
 const isIn = (instance: Instance, state: InstanceState): boolean => instance.state === state;
 
-/** The life of instances: pending → running → shutting-down → terminated. */
+/** The life of instances: pending → running → shutting-down → terminated, with stops and starts of on-demand ones between. */
 export class Instances {
   #state: Ec2State;
   #volumes: Volumes;
   #addresses: Addresses;
+  #statusChecks: StatusChecks;
   #publicAddresses = 0;
 
-  constructor(state: Ec2State, volumes: Volumes, addresses: Addresses) {
+  constructor(state: Ec2State, volumes: Volumes, addresses: Addresses, statusChecks: StatusChecks) {
     this.#state = state;
     this.#volumes = volumes;
     this.#addresses = addresses;
+    this.#statusChecks = statusChecks;
   }
 
   /**
@@ -83,6 +116,7 @@ export class Instances {
       image: launch.image,
       profile: launch.profile,
       template: launch.template,
+      userData: launch.userData,
       tags: new Map(launch.tags.get('instance')),
       view: new View(),
       state: 'pending',
@@ -92,7 +126,9 @@ export class Instances {
       volumes: new Set(),
       created: Promise.resolve(),
       host: undefined,
-      impaired: false,
+      guestEnd: undefined,
+      health: 'sound',
+      checks: { system: { status: 'initializing' }, guest: { status: 'initializing' } },
       inFlight: new Set(),
       terminatedAt: undefined,
     };
@@ -101,7 +137,7 @@ export class Instances {
     this.#createRootVolume(instance, launch);
     this.#entered(instance, 'pending');
     instance.created = this.#createHost(instance);
-    this.#state.background(this.#start(instance, launch.userData));
+    this.#state.background(this.#run(instance));
     return instance;
   }
 
@@ -120,14 +156,15 @@ export class Instances {
       attachTime: this.#state.date(),
       primary,
       secondary: [],
-      publicIp: (template.associatePublicIp ?? subnet.mapPublicIpOnLaunch) ? this.#newPublicIp() : undefined,
+      publicIp: this.#publicIp(template, subnet),
       tags: new Map(launch.tags.get('network-interface')),
     };
     subnet.owners.set(primary, networkInterface);
     return networkInterface;
   }
 
-  #newPublicIp(): string {
+  #publicIp(template: LaunchTemplateData, subnet: Subnet): string | undefined {
+    if (!(template.associatePublicIp ?? subnet.mapPublicIpOnLaunch)) return undefined;
     this.#publicAddresses = (this.#publicAddresses % 254) + 1;
     return formatAddress(PUBLIC_NETWORK + this.#publicAddresses);
   }
@@ -153,67 +190,146 @@ export class Instances {
     const host = await this.#state.runtime.createHost(instance.identity);
     await host.setAddresses([instance.identity.privateIp, ...(instance.networkInterface?.secondary ?? [])]);
     instance.host = host;
+    await Promise.all(
+      attachedData(instance).map((volume) => host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB })),
+    );
   }
 
-  async #start(instance: Instance, userData: string | undefined): Promise<void> {
+  /** From `pending` to the first line of its user data. */
+  async #run(instance: Instance): Promise<void> {
     const { cloud } = this.#state;
+    const { launchTime } = instance;
     await Promise.all([instance.created, cloud.clock.sleep(cloud.latency('ec2.pendingToRunning', instance.id))]);
     if (!isIn(instance, 'pending')) return;
     this.#entered(instance, 'running');
+    this.#statusChecks.began(instance);
     await cloud.clock.sleep(cloud.latency('ec2.runningToUserData', instance.id));
-    if (!isIn(instance, 'running') || instance.impaired) return;
+    if (!isIn(instance, 'running') || instance.launchTime !== launchTime || instance.health === 'dead') return;
+    const { userData } = instance;
     instance.host?.boot(userData === undefined ? '' : decodeUserData(userData));
   }
 
   /** TerminateInstances for one instance. Idempotent, as it is. */
   terminate(instance: Instance, skipOsShutdown: boolean): Shape {
     const previous = instance.state;
-    if (previous === 'pending' || previous === 'running') {
+    if (previous !== 'shutting-down' && previous !== 'terminated') {
       this.#end(instance, skipOsShutdown, {
+        ...USER_INITIATED,
         transition: `User initiated (${this.#transitionTime()})`,
-        code: 'Client.UserInitiatedShutdown',
-        message: 'User initiated shutdown',
       });
     }
-    return {
-      InstanceId: instance.id,
-      CurrentState: { Code: STATE_CODES[instance.state], Name: instance.state },
-      PreviousState: { Code: STATE_CODES[previous], Name: previous },
-    };
+    return stateChange(instance, previous);
+  }
+
+  /** @throws AwsError when {@link stop} cannot be carried out */
+  refuseStop(instance: Instance): void {
+    if (instance.lifecycle === 'spot')
+      throw new AwsError(
+        'UnsupportedOperation',
+        `You can't stop the Spot Instance '${instance.id}' because it is associated with a one-time Spot Instance request. You can only stop Spot Instances associated with persistent Spot Instance requests.`,
+      );
+    if (!['running', 'stopping', 'stopped'].includes(instance.state))
+      throw new AwsError(
+        'IncorrectInstanceState',
+        `This instance '${instance.id}' is not in a state from which it can be stopped.`,
+      );
+  }
+
+  /** StopInstances for one instance that can be stopped: its interface, addresses and volumes stay. Idempotent. */
+  stop(instance: Instance, skipOsShutdown: boolean): Shape {
+    const previous = instance.state;
+    if (previous === 'running') {
+      this.#leave(instance, 'stopping', {
+        ...USER_INITIATED,
+        transition: `User initiated (${this.#transitionTime()})`,
+      });
+      this.#state.background(this.#stop(instance, skipOsShutdown));
+    }
+    return stateChange(instance, previous);
+  }
+
+  async #stop(instance: Instance, skipOsShutdown: boolean): Promise<void> {
+    await this.#endGuest(instance, skipOsShutdown, 'ec2.stop');
+    if (!isIn(instance, 'stopping')) return;
+    if (instance.networkInterface) instance.networkInterface.publicIp = undefined;
+    this.#entered(instance, 'stopped');
+  }
+
+  /** @throws AwsError when {@link start} cannot be carried out, whatever capacity there is */
+  refuseStart(instance: Instance): void {
+    if (!['stopped', 'pending', 'running'].includes(instance.state))
+      throw new AwsError(
+        'IncorrectInstanceState',
+        `The instance '${instance.id}' is not in a state from which it can be started.`,
+      );
+  }
+
+  /** StartInstances for one instance that can be started: a fresh guest with the same identity, volumes and user data. Idempotent. */
+  start(instance: Instance): Shape {
+    const previous = instance.state;
+    if (previous === 'stopped') {
+      const { networkInterface } = instance;
+      instance.launchTime = this.#state.date();
+      instance.transitionReason = '';
+      instance.stateReason = undefined;
+      instance.health = 'sound';
+      instance.guestEnd = undefined;
+      if (networkInterface) networkInterface.publicIp = this.#publicIp(instance.template, networkInterface.subnet);
+      this.#entered(instance, 'pending');
+      instance.created = this.#createHost(instance);
+      this.#state.background(this.#run(instance));
+    }
+    return stateChange(instance, previous);
+  }
+
+  /** ModifyInstanceAttribute: another type for a stopped instance. @throws AwsError as it does */
+  changeType(instance: Instance, type: string): void {
+    if (!INSTANCE_TYPES[type]) throw invalidParameter(`The following supplied instance types do not exist: [${type}]`);
+    if (instance.state !== 'stopped')
+      throw new AwsError('IncorrectInstanceState', `The instance '${instance.id}' is not in the 'stopped' state.`);
+    const { architecture } = instanceType(type);
+    if (architecture !== instance.image.architecture)
+      throw architectureMismatch(architecture, instance.image.architecture);
+    instance.type = type;
+    instance.identity = { ...instance.identity, instanceType: type };
+    this.#state.publishInstance(instance);
   }
 
   #transitionTime(): string {
     return `${this.#state.date().toISOString().slice(0, 19).replace('T', ' ')} GMT`;
   }
 
-  #end(
-    instance: Instance,
-    skipOsShutdown: boolean,
-    reason: { readonly transition: string; readonly code: string; readonly message: string },
-  ): void {
-    instance.transitionReason = reason.transition;
-    instance.stateReason = { Code: reason.code, Message: `${reason.code}: ${reason.message}` };
-    this.#entered(instance, 'shutting-down');
-    this.#state.background(this.#shutDown(instance, skipOsShutdown));
+  #end(instance: Instance, skipOsShutdown: boolean, reason: Reason): void {
+    const skip = skipOsShutdown || instance.state === 'stopped';
+    this.#leave(instance, 'shutting-down', reason);
+    this.#state.background(this.#terminate(instance, skip));
   }
 
-  async #shutDown(instance: Instance, skipOsShutdown: boolean): Promise<void> {
-    const { cloud } = this.#state;
-    const takes: LatencyName = skipOsShutdown
-      ? 'ec2.terminateSkipOsShutdown'
-      : instance.impaired
-        ? 'ec2.terminateUnresponsive'
-        : 'ec2.terminate';
-    await Promise.all([
-      cloud.clock.sleep(cloud.latency(takes, instance.id)),
-      this.#stopGuest(instance, skipOsShutdown ? 'hard' : 'os'),
-    ]);
+  #leave(instance: Instance, to: 'stopping' | 'shutting-down', reason: Reason): void {
+    instance.transitionReason = reason.transition;
+    instance.stateReason = { Code: reason.code, Message: `${reason.code}: ${reason.message}` };
+    this.#entered(instance, to);
+  }
+
+  async #terminate(instance: Instance, skipOsShutdown: boolean): Promise<void> {
+    await this.#endGuest(instance, skipOsShutdown, 'ec2.terminate');
     this.#letGoOfEverything(instance);
     instance.terminatedAt = this.#state.now();
     this.#entered(instance, 'terminated');
   }
 
-  async #stopGuest(instance: Instance, how: 'os' | 'hard'): Promise<void> {
+  async #endGuest(instance: Instance, skipOsShutdown: boolean, usual: 'ec2.stop' | 'ec2.terminate'): Promise<void> {
+    const { cloud } = this.#state;
+    const takes: LatencyName = skipOsShutdown
+      ? 'ec2.terminateSkipOsShutdown'
+      : instance.health !== 'sound'
+        ? 'ec2.terminateUnresponsive'
+        : usual;
+    instance.guestEnd ??= this.#shutDown(instance, skipOsShutdown ? 'hard' : 'os');
+    await Promise.all([cloud.clock.sleep(cloud.latency(takes, instance.id)), instance.guestEnd]);
+  }
+
+  async #shutDown(instance: Instance, how: 'os' | 'hard'): Promise<void> {
     await instance.created;
     const { host } = instance;
     instance.host = undefined;
@@ -237,9 +353,18 @@ export class Instances {
   /** The hardware under the instance fails: its guest is dead at once, but EC2 still calls it running. */
   async fail(instance: Instance): Promise<void> {
     if (instance.state !== 'running') throw new Error(`${instance.id} is ${instance.state}, so it cannot fail`);
-    instance.impaired = true;
+    instance.health = 'dead';
+    this.#statusChecks.broke(instance);
     this.#state.cloud.record('instance-status', instance.id, { status: 'impaired' });
-    await this.#stopGuest(instance, 'hard');
+    instance.guestEnd = this.#shutDown(instance, 'hard');
+    await instance.guestEnd;
+  }
+
+  /** The guest answers nobody any more; nothing tells EC2 but its status checks. */
+  hung(instance: Instance): void {
+    if (instance.state !== 'running' || instance.health !== 'sound') return;
+    instance.health = 'hung';
+    this.#statusChecks.broke(instance);
   }
 
   /** EC2 takes a Spot instance back: notice, then a normal shutdown. */

@@ -1,4 +1,5 @@
 import { Buffer } from 'node:buffer';
+import { gunzipSync } from 'node:zlib';
 import { AwsError, NotModelled, onlyKnown, type Shape } from '../kernel.ts';
 import { invalidParameter, templateVersionNotFound } from './errors.ts';
 import type { LaunchTemplate, Tags } from './records.ts';
@@ -159,7 +160,9 @@ export function decodeUserData(base64: string): string {
   if (raw.toString('base64') !== base64.replaceAll(/\s/g, ''))
     throw new AwsError('InvalidUserData.Malformed', 'Invalid BASE64 encoding of user data.');
   if (raw.length > MAX_USER_DATA_BYTES) throw invalidParameter(`User data is limited to ${MAX_USER_DATA_BYTES} bytes`);
-  return raw.toString('utf8');
+  // cloud-init uncompresses what begins as gzip does (docs.cloud-init.io, user-data formats).
+  const isGzip = raw[0] === 0x1f && raw[1] === 0x8b;
+  return (isGzip ? gunzipSync(raw) : raw).toString('utf8');
 }
 
 /**

@@ -1,24 +1,46 @@
-import { type Bucket, NotModelled, type Operation, onlyKnown, type Shape } from '../kernel.ts';
+import { AwsError, type Bucket, NotModelled, type Operation, onlyKnown, type Shape } from '../kernel.ts';
 import type { Addresses } from './addresses.ts';
 import type { Authorizations } from './authorization.ts';
-import { invalidParameter, missingParameter } from './errors.ts';
-import { INSTANCE_FILTERS, matches, paginate, SNAPSHOT_FILTERS, VOLUME_FILTERS } from './filters.ts';
+import type { Capacity } from './capacity.ts';
+import {
+  insufficientCapacity,
+  invalidInstanceType,
+  invalidParameter,
+  missingParameter,
+  modificationNotFound,
+  notOffered,
+} from './errors.ts';
+import {
+  INSTANCE_FILTERS,
+  INSTANCE_TYPE_FILTERS,
+  MODIFICATION_FILTERS,
+  matches,
+  OFFERING_FILTERS,
+  paginate,
+  SNAPSHOT_FILTERS,
+  VOLUME_FILTERS,
+} from './filters.ts';
 import type { Fleets } from './fleet.ts';
 import { INSTANCE_TYPES, instanceType } from './instance-types.ts';
 import type { Instances } from './instances.ts';
 import { renderVersion, templateVersion } from './launch-template.ts';
-import type { Instance, Tags } from './records.ts';
+import type { Modifications } from './modifications.ts';
+import type { Instance, Tags, Volume } from './records.ts';
 import { render } from './render.ts';
 import type { Ec2State } from './state.ts';
+import type { StatusChecks } from './status-checks.ts';
 import { addTags, parseTagSpecifications, parseTags } from './tags.ts';
 import type { Volumes } from './volumes.ts';
 
 export interface Ec2Parts {
   readonly state: Ec2State;
   readonly volumes: Volumes;
+  readonly modifications: Modifications;
   readonly addresses: Addresses;
   readonly instances: Instances;
+  readonly statusChecks: StatusChecks;
   readonly fleets: Fleets;
+  readonly capacity: Capacity;
   readonly authorizations: Authorizations;
 }
 
@@ -27,6 +49,7 @@ const MUTATING: Bucket = { name: 'ec2 mutating', capacity: 50, refillPerSecond: 
 const DESCRIBE: Bucket = { name: 'ec2 non-mutating', capacity: 100, refillPerSecond: 20 };
 const UNFILTERED_DESCRIBE: Bucket = { name: 'ec2 unfiltered non-mutating', capacity: 50, refillPerSecond: 10 };
 const TERMINATE: Bucket = { name: 'ec2 TerminateInstances', capacity: 100, refillPerSecond: 5 };
+const START: Bucket = { name: 'ec2 StartInstances', capacity: 5, refillPerSecond: 2 };
 const CREATE_STORAGE: Bucket = { name: 'ec2 CreateVolume, CreateSnapshot', capacity: 100, refillPerSecond: 5 };
 const TAGGING: Bucket = { name: 'ec2 CreateTags', capacity: 100, refillPerSecond: 10 };
 
@@ -46,7 +69,8 @@ export function ec2Operations(parts: Ec2Parts): Readonly<Record<string, Operatio
   };
 }
 
-function instanceOperations({ state, instances, fleets, addresses, authorizations }: Ec2Parts) {
+function instanceOperations(parts: Ec2Parts) {
+  const { state, instances, statusChecks, fleets, capacity, addresses, authorizations } = parts;
   return {
     CreateFleet: {
       latency: 'ec2.CreateFleet',
@@ -59,6 +83,11 @@ function instanceOperations({ state, instances, fleets, addresses, authorization
       authorize: () => authorizations.onAnything('ec2:DescribeInstances'),
       invoke: (input) => describeInstances(state, input),
     },
+    DescribeInstanceStatus: {
+      bucket: describeBucket('InstanceIds'),
+      authorize: () => authorizations.onAnything('ec2:DescribeInstanceStatus'),
+      invoke: (input) => statusChecks.describe(input),
+    },
     TerminateInstances: {
       bucket: TERMINATE,
       authorize: (input) =>
@@ -70,6 +99,37 @@ function instanceOperations({ state, instances, fleets, addresses, authorization
             instances.terminate(instance, input.SkipOsShutdown ?? false),
           ),
         };
+      },
+    },
+    StopInstances: {
+      bucket: MUTATING,
+      authorize: (input) =>
+        instancesOf(state, input).map((instance) => authorizations.onInstance('ec2:StopInstances', instance)),
+      invoke(input) {
+        onlyKnown('StopInstances', input, ['InstanceIds', 'SkipOsShutdown']);
+        const all = instancesOf(state, input);
+        for (const instance of all) instances.refuseStop(instance);
+        return { StoppingInstances: all.map((instance) => instances.stop(instance, input.SkipOsShutdown ?? false)) };
+      },
+    },
+    StartInstances: {
+      bucket: START,
+      authorize: (input) =>
+        instancesOf(state, input).map((instance) => authorizations.onInstance('ec2:StartInstances', instance)),
+      invoke(input) {
+        onlyKnown('StartInstances', input, ['InstanceIds']);
+        return { StartingInstances: startAll(instancesOf(state, input), instances, capacity) };
+      },
+    },
+    ModifyInstanceAttribute: {
+      bucket: MUTATING,
+      authorize: (input) => [authorizations.changeType(state.instance(input.InstanceId), input.InstanceType?.Value)],
+      invoke(input) {
+        onlyKnown('ModifyInstanceAttribute', input, ['InstanceId', 'InstanceType']);
+        onlyKnown('ModifyInstanceAttribute.InstanceType', input.InstanceType, ['Value']);
+        if (!input.InstanceType?.Value) throw new NotModelled('ModifyInstanceAttribute without an InstanceType');
+        instances.changeType(state.instance(input.InstanceId), input.InstanceType.Value);
+        return {};
       },
     },
     AssignPrivateIpAddresses: {
@@ -88,6 +148,19 @@ function instanceOperations({ state, instances, fleets, addresses, authorization
       },
     },
   } satisfies Record<string, Operation>;
+}
+
+/** All of them or none. */
+function startAll(all: readonly Instance[], instances: Instances, capacity: Capacity): Shape[] {
+  for (const instance of all) instances.refuseStart(instance);
+  const stopped = all.filter(({ state }) => state === 'stopped');
+  for (const { type, identity } of stopped) {
+    if (!capacity.isOffered(type, identity.zone)) throw new AwsError('Unsupported', notOffered(type, identity.zone));
+    const wanted = stopped.filter((other) => other.type === type).length;
+    if (capacity.left(type, 'on-demand') < wanted) throw insufficientCapacity(type, identity.zone);
+  }
+  for (const { type } of stopped) capacity.take(type, 'on-demand');
+  return all.map((instance) => instances.start(instance));
 }
 
 function instancesOf(state: Ec2State, input: Shape): Instance[] {
@@ -119,7 +192,7 @@ function describeInstances(state: Ec2State, input: Shape): Shape {
   return { Reservations: [...reservations.values()], NextToken: page.NextToken };
 }
 
-function volumeOperations({ state, volumes, authorizations }: Ec2Parts) {
+function volumeOperations({ state, volumes, modifications, authorizations }: Ec2Parts) {
   const newVolume = (input: Shape) => {
     const snapshot = input.SnapshotId === undefined ? undefined : state.snapshot(input.SnapshotId);
     const sizeGiB: number | undefined = input.Size ?? snapshot?.sizeGiB;
@@ -155,6 +228,16 @@ function volumeOperations({ state, volumes, authorizations }: Ec2Parts) {
           NextToken: page.NextToken,
         };
       },
+    },
+    ModifyVolume: {
+      bucket: MUTATING,
+      authorize: (input) => [authorizations.onVolume('ec2:ModifyVolume', state.volume(input.VolumeId))],
+      invoke: (input) => modifications.modify(state.volume(input.VolumeId), input),
+    },
+    DescribeVolumesModifications: {
+      bucket: describeBucket('VolumeIds'),
+      authorize: () => authorizations.onAnything('ec2:DescribeVolumesModifications'),
+      invoke: (input) => describeModifications(state, input),
     },
     AttachVolume: {
       bucket: MUTATING,
@@ -220,6 +303,26 @@ function volumeOperations({ state, volumes, authorizations }: Ec2Parts) {
   } satisfies Record<string, Operation>;
 }
 
+/** Named volumes have to have been modified once; without names, the others are just not there. */
+function describeModifications(state: Ec2State, input: Shape): Shape {
+  onlyKnown('DescribeVolumesModifications', input, ['VolumeIds', 'Filters', 'MaxResults', 'NextToken']);
+  const seen = (volume: Volume): Shape | undefined => volume.modificationView.read(state.now());
+  const ids: string[] | undefined = input.VolumeIds;
+  const known = ids?.length
+    ? [...new Set(ids)].map((id) => state.visibleVolume(id))
+    : [...state.volumes.values()].filter((volume) => seen(volume) !== undefined);
+  const page = paginate(known, input, (volume) => volume.id, 1);
+  const found = page.items.map((volume) => {
+    const shape = seen(volume);
+    if (!shape) throw modificationNotFound(volume.id);
+    return shape;
+  });
+  return {
+    VolumesModifications: found.filter((shape) => matches(shape, input.Filters, MODIFICATION_FILTERS)),
+    NextToken: page.NextToken,
+  };
+}
+
 function snapshotOperations({ state, volumes, authorizations }: Ec2Parts) {
   const tagsOf = (input: Shape): Tags => parseTagSpecifications(input.TagSpecifications).get('snapshot') ?? new Map();
   return {
@@ -240,7 +343,7 @@ function snapshotOperations({ state, volumes, authorizations }: Ec2Parts) {
         if (input.OwnerIds?.some((owner: string) => owner !== 'self' && owner !== state.cloud.account))
           throw new NotModelled(`snapshots of other accounts: ${input.OwnerIds}`);
         const ids: string[] | undefined = input.SnapshotIds;
-        const known = ids?.length ? ids.map((id) => state.snapshot(id)) : [...state.snapshots.values()];
+        const known = ids?.length ? ids.map((id) => state.visibleSnapshot(id)) : [...state.snapshots.values()];
         const page = paginate(known, input, (snapshot) => snapshot.id, 5);
         return {
           Snapshots: page.items
@@ -262,7 +365,7 @@ function snapshotOperations({ state, volumes, authorizations }: Ec2Parts) {
   } satisfies Record<string, Operation>;
 }
 
-function otherOperations({ state, authorizations }: Ec2Parts) {
+function otherOperations({ state, capacity, authorizations }: Ec2Parts) {
   const onEach = (action: 'ec2:CreateTags' | 'ec2:DeleteTags', input: Shape) =>
     input.Resources.map((id: string) => {
       const { type, tags } = state.tagged(id);
@@ -285,9 +388,27 @@ function otherOperations({ state, authorizations }: Ec2Parts) {
       bucket: DESCRIBE,
       authorize: () => authorizations.onAnything('ec2:DescribeInstanceTypes'),
       invoke(input) {
-        onlyKnown('DescribeInstanceTypes', input, ['InstanceTypes']);
+        onlyKnown('DescribeInstanceTypes', input, ['InstanceTypes', 'Filters']);
         const names: string[] = input.InstanceTypes ?? Object.keys(INSTANCE_TYPES);
-        return { InstanceTypes: names.map(describeInstanceType) };
+        const unknown = names.filter((name) => !INSTANCE_TYPES[name]);
+        if (unknown.length > 0) throw invalidInstanceType(unknown);
+        const found = names.map(describeInstanceType);
+        return { InstanceTypes: found.filter((shape) => matches(shape, input.Filters, INSTANCE_TYPE_FILTERS)) };
+      },
+    },
+    DescribeInstanceTypeOfferings: {
+      bucket: DESCRIBE,
+      authorize: () => authorizations.onAnything('ec2:DescribeInstanceTypeOfferings'),
+      invoke(input) {
+        onlyKnown('DescribeInstanceTypeOfferings', input, ['LocationType', 'Filters', 'MaxResults', 'NextToken']);
+        if (input.LocationType !== 'availability-zone')
+          throw new NotModelled(`DescribeInstanceTypeOfferings: LocationType ${input.LocationType}`);
+        const found = capacity
+          .offerings()
+          .map(({ type, zone }) => ({ InstanceType: type, LocationType: 'availability-zone', Location: zone }))
+          .filter((shape) => matches(shape, input.Filters, OFFERING_FILTERS));
+        const page = paginate(found, input, ({ InstanceType, Location }) => `${InstanceType} ${Location}`, 5);
+        return { InstanceTypeOfferings: page.items, NextToken: page.NextToken };
       },
     },
     CreateTags: {

@@ -11,16 +11,19 @@ export type Lifecycle = 'spot' | 'on-demand';
 export interface Instance {
   readonly id: string;
   readonly reservationId: string;
-  readonly identity: HostIdentity;
-  readonly launchTime: Date;
+  identity: HostIdentity;
+  /** Of the latest start. */
+  launchTime: Date;
   readonly amiLaunchIndex: number;
-  readonly type: string;
+  type: string;
   readonly lifecycle: Lifecycle;
   readonly spotRequestId: string | undefined;
   readonly clientToken: string;
   readonly image: Image;
   readonly profile: InstanceProfile;
   readonly template: LaunchTemplateData;
+  /** base64 */
+  readonly userData: string | undefined;
   readonly tags: Tags;
   readonly view: View;
   state: InstanceState;
@@ -33,14 +36,26 @@ export interface Instance {
   created: Promise<void>;
   /** Undefined before it exists and after it has ended. */
   host: Host | undefined;
-  /** Its status checks fail and its guest is dead, but EC2 still calls it running. */
-  impaired: boolean;
+  /** Settles when the guest has ended; undefined while nobody has ended it. */
+  guestEnd: Promise<void> | undefined;
+  /** What is true of its machine and its guest while EC2 calls it running. */
+  health: Health;
+  /** What EC2 has found out about that. */
+  checks: { readonly system: Check; readonly guest: Check };
   /** Requests to the guest that have not been answered. */
   readonly inFlight: Set<Promise<unknown>>;
   terminatedAt: number | undefined;
 }
 
-export type InstanceState = 'pending' | 'running' | 'shutting-down' | 'terminated';
+export type InstanceState = 'pending' | 'running' | 'shutting-down' | 'terminated' | 'stopping' | 'stopped';
+
+/** `hung`: the guest answers nobody. `dead`: the hardware has failed, and the guest with it. */
+export type Health = 'sound' | 'hung' | 'dead';
+
+export interface Check {
+  status: 'initializing' | 'ok' | 'impaired';
+  impairedSince?: Date;
+}
 
 /** docs: InstanceState, "The low byte represents the state" */
 export const STATE_CODES: Readonly<Record<InstanceState, number>> = {
@@ -48,6 +63,8 @@ export const STATE_CODES: Readonly<Record<InstanceState, number>> = {
   running: 16,
   'shutting-down': 32,
   terminated: 48,
+  stopping: 64,
+  stopped: 80,
 };
 
 export interface InstanceProfile {
@@ -74,8 +91,8 @@ export interface NetworkInterface {
   readonly primary: string;
   /** What the network delivers; an assignment appears here once the remapping has happened. */
   secondary: string[];
-  /** The public address of the primary one, where it has one. */
-  readonly publicIp: string | undefined;
+  /** The public address of the primary one, where it has one. A stopped instance has none, and gets another one. */
+  publicIp: string | undefined;
   readonly tags: Tags;
 }
 
@@ -90,9 +107,31 @@ export interface Volume {
   sizeGiB: number;
   type: string;
   iops: number;
-  throughput: number | undefined;
+  throughput: number;
+  /** The oldest first; only the latest one is described. */
+  readonly modifications: Modification[];
+  /** What Describe calls see of the latest one. */
+  readonly modificationView: View;
   state: 'creating' | 'available' | 'in-use' | 'deleting' | 'deleted';
   attachment: Attachment | undefined;
+}
+
+/** What ModifyVolume can change of a gp3 volume. */
+export interface VolumeAttributes {
+  readonly sizeGiB: number;
+  readonly iops: number;
+  readonly throughput: number;
+}
+
+export interface Modification {
+  readonly volumeId: string;
+  readonly original: VolumeAttributes;
+  readonly target: VolumeAttributes;
+  readonly startTime: Date;
+  state: 'modifying' | 'optimizing' | 'completed';
+  /** Percent. */
+  progress: number;
+  endTime: Date | undefined;
 }
 
 export interface Attachment {

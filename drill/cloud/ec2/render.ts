@@ -2,6 +2,7 @@ import type { Cloud, Shape } from '../kernel.ts';
 import {
   type Attachment,
   type Instance,
+  type Modification,
   type NetworkInterface,
   type Snapshot,
   STATE_CODES,
@@ -10,7 +11,12 @@ import {
 import { renderTags } from './tags.ts';
 
 /** Resources as Describe calls show them. */
-export const render = { instance: renderInstance, volume: renderVolume, snapshot: renderSnapshot };
+export const render = {
+  instance: renderInstance,
+  volume: renderVolume,
+  modification: renderModification,
+  snapshot: renderSnapshot,
+};
 
 const hostName = (prefix: string, address: string, domain: string) =>
   `${prefix}-${address.replaceAll('.', '-')}.${domain}`;
@@ -132,6 +138,26 @@ export function renderAttachment(volume: Volume, attachment: Attachment): Shape 
     State: attachment.state,
     AttachTime: attachment.attachTime,
     DeleteOnTermination: attachment.deleteOnTermination,
+  };
+}
+
+function renderModification({ volumeId, original, target, state, progress, startTime, endTime }: Modification): Shape {
+  return {
+    VolumeId: volumeId,
+    ModificationState: state,
+    Progress: progress,
+    StartTime: startTime,
+    EndTime: endTime,
+    OriginalSize: original.sizeGiB,
+    OriginalIops: original.iops,
+    OriginalThroughput: original.throughput,
+    OriginalVolumeType: 'gp3',
+    OriginalMultiAttachEnabled: false,
+    TargetSize: target.sizeGiB,
+    TargetIops: target.iops,
+    TargetThroughput: target.throughput,
+    TargetVolumeType: 'gp3',
+    TargetMultiAttachEnabled: false,
   };
 }
 

@@ -6,6 +6,7 @@ import type {
   Image,
   Instance,
   LaunchTemplate,
+  Modification,
   NetworkInterface,
   NetworkResource,
   Snapshot,
@@ -69,6 +70,14 @@ export class Ec2State {
     volume.view.publish(render.volume(volume), this.now(), this.cloud.latency('ec2.describeLag', volume.id));
   }
 
+  publishModification(volume: Volume, modification: Modification): void {
+    volume.modificationView.publish(
+      render.modification(modification),
+      this.now(),
+      this.cloud.latency('ec2.describeLag', volume.id),
+    );
+  }
+
   publishSnapshot(snapshot: Snapshot): void {
     snapshot.view.publish(
       render.snapshot(snapshot, this.cloud),
@@ -109,6 +118,13 @@ export class Ec2State {
   snapshot(id: string): Snapshot {
     const snapshot = this.snapshots.get(id);
     if (!snapshot) throw errors.snapshotNotFound(id);
+    return snapshot;
+  }
+
+  /** As Describe calls find it. @throws AwsError InvalidSnapshot.NotFound, also while it is too new to be visible */
+  visibleSnapshot(id: string): Snapshot {
+    const snapshot = this.snapshot(id);
+    if (!snapshot.view.read(this.now())) throw errors.snapshotNotFound(id);
     return snapshot;
   }
 

@@ -73,6 +73,8 @@ export class Volumes {
       type,
       iops: options.iops ?? GP3_IOPS,
       throughput: options.throughput ?? GP3_THROUGHPUT,
+      modifications: [],
+      modificationView: new View(),
       state: 'creating',
       attachment: undefined,
     };
@@ -100,7 +102,14 @@ export class Volumes {
     if (volume.state === 'in-use') throw new AwsError('VolumeInUse', `${volume.id} is already attached to an instance`);
     if (volume.state === 'deleting' || volume.state === 'deleted') throw volumeNotFound(volume.id);
     if (volume.state === 'creating') throw incorrectState(`${volume.id} is not 'available'.`);
-    if (instance.state !== 'running') throw incorrectState(`Instance '${instance.id}' is not 'running'.`);
+    const modification = volume.modifications.at(-1);
+    if (modification?.state === 'modifying')
+      throw new AwsError(
+        'OperationNotPermitted',
+        `Cannot attach volume ${volume.id} when it is in modification state: MODIFYING`,
+      );
+    if (instance.state !== 'running' && instance.state !== 'stopped')
+      throw incorrectState(`Instance '${instance.id}' is not 'running'.`);
     if (volume.zone !== instance.identity.zone)
       throw new AwsError(
         'InvalidVolume.ZoneMismatch',
@@ -130,7 +139,7 @@ export class Volumes {
     const { instance } = attachment;
     await reachGuest(instance, (host) => host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB }));
     // A dead guest does not see the device, but the volume is attached to its instance all the same.
-    if (volume.attachment !== attachment || instance.state !== 'running') return;
+    if (volume.attachment !== attachment || instance.state === 'shutting-down') return;
     attachment.state = 'attached';
     this.#changed(volume, attachment, 'attached');
   }
@@ -158,6 +167,7 @@ export class Volumes {
         'InvalidAttachment.NotFound',
         `The volume '${volume.id}' is not attached to instance '${options.instanceId ?? instance.id}' as device '${options.device ?? attachment.device}'.`,
       );
+    if (attachment.root && instance.state === 'stopped') throw new NotModelled('an instance without its root volume');
     if (attachment.root)
       throw new AwsError(
         'OperationNotPermitted',
@@ -186,7 +196,9 @@ export class Volumes {
     await cloud.clock.sleep(latency / 2);
     for (;;) {
       if (volume.attachment !== attachment) return;
-      const answer = await reachGuest(attachment.instance, (host) => host.detach(volume.id));
+      const { instance } = attachment;
+      if (instance.state === 'stopped') break;
+      const answer = await reachGuest(instance, (host) => host.detach(volume.id));
       if (answer === 'detached') break;
       if (answer === 'busy' && attachment.state === 'detaching' && volume.attachment === attachment) {
         attachment.state = 'busy';
@@ -217,8 +229,8 @@ export class Volumes {
   }
 
   #changed(volume: Volume, attachment: Attachment, state: Attachment['state'] | 'detached'): void {
-    const { instance, device } = attachment;
-    this.#state.cloud.record('volume-attachment', volume.id, { instanceId: instance.id, device, state });
+    const { instance, device, root } = attachment;
+    this.#state.cloud.record('volume-attachment', volume.id, { instanceId: instance.id, device, root, state });
     this.#state.publishVolume(volume);
     this.#state.publishInstance(instance);
   }

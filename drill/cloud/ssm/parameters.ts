@@ -62,7 +62,7 @@ export class Parameters {
   constructor(cloud: Cloud) {
     this.#cloud = cloud;
     for (const [name, value] of Object.entries(PUBLIC_PARAMETERS)) {
-      this.#write({ name, value, type: 'String', overwrite: false, by: 'arn:aws:iam::aws:root' });
+      this.publish(name, value);
     }
   }
 
@@ -182,6 +182,11 @@ export class Parameters {
    */
   valueOf(name: string): string {
     return this.#current(this.#get(name)).value;
+  }
+
+  /** A new value of a public parameter, from AWS. */
+  publish(name: string, value: string): void {
+    this.#write({ name, value, type: 'String', overwrite: true, by: 'arn:aws:iam::aws:root' });
   }
 
   #tagged({ ResourceType, ResourceId }: Shape): Parameter {

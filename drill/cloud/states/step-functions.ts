@@ -66,6 +66,11 @@ export class StepFunctions implements Service {
     return [...this.#executions.values()];
   }
 
+  /** All state machines that there are. */
+  get machines(): readonly Pick<StateMachine, 'arn' | 'name'>[] {
+    return [...this.#machines.values()];
+  }
+
   /**
    * Settles when an execution has closed, whatever its status.
    * @throws the error of the local cloud itself, where that is what ended it

@@ -34,6 +34,8 @@ export class RowSet {
 /** What is on a volume. */
 export interface DiskContent {
   formatted: boolean;
+  /** What its file system can hold; 0 before it is formatted. A larger volume changes nothing here: somebody has to grow it. */
+  fileSystemGiB: number;
   /** Keeper's mark for a file system whose first start has not succeeded yet. */
   initialising: boolean;
   /** The database that lives in its data directory. */
@@ -48,7 +50,14 @@ export interface DiskContent {
 }
 
 export function blankDisk(): DiskContent {
-  return { formatted: false, initialising: false, database: undefined, cleanlyShutDown: false, rows: new Map() };
+  return {
+    formatted: false,
+    fileSystemGiB: 0,
+    initialising: false,
+    database: undefined,
+    cleanlyShutDown: false,
+    rows: new Map(),
+  };
 }
 
 /** An atomic copy, as EBS makes it: with a server running, it is the disk of a server that crashed. */
@@ -60,6 +69,8 @@ export function copyDisk(content: DiskContent): DiskContent {
 /** A volume of the modelled hosts. */
 export interface Disk {
   readonly volumeId: string;
+  /** The size of the device. */
+  sizeGiB: number;
   readonly content: DiskContent;
   /** The hosts whose PostgreSQL runs on it now. More than one is the end of the data. */
   readonly writers: Set<string>;

@@ -8,7 +8,7 @@ import {
   readlinkSync,
   statSync,
 } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, rename, rm, stat, truncate } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { GuestVolume } from '../host.ts';
 import { checked, NamespaceHolder } from './processes.ts';
@@ -74,6 +74,14 @@ export class VolumePool {
     } finally {
       await file.close();
     }
+  }
+
+  /** The volume becomes larger; the device of an attached one too, while it is in use. */
+  async resize(volumeId: string, sizeGiB: number): Promise<void> {
+    await truncate(this.#file(volumeId), sizeGiB * 2 ** 30);
+    await Promise.allSettled(this.#attaching);
+    const disk = this.#disks.get(volumeId);
+    if (disk) await checked(['losetup', '--set-capacity', disk.path]);
   }
 
   async delete(id: string): Promise<void> {
