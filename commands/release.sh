@@ -1,5 +1,6 @@
 #!/bin/bash
 # release: stops the database cleanly and lets go of its volume, so that it can be detached. Safe to run again.
+# Afterwards this host waits for the volume like a new one: when it has gone and comes back, the database is served again.
 #
 # Parameters (environment): SSM_volumeId  the data volume, e.g. vol-0123456789abcdef0
 # Exit codes: 0 released (now or before)
@@ -17,6 +18,7 @@ export LC_ALL=C
 readonly container=keeper-postgres
 : "${SSM_volumeId:?release: the parameter volumeId is missing}"
 readonly device=/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${SSM_volumeId/-/}
+readonly released=/var/lib/keeper/released
 readonly control=/data/pgdata/global/pg_control
 
 fail() {
@@ -35,6 +37,14 @@ step() {
 final_checkpoint() {
   timeout 10 docker exec "$container" psql -X -q -U postgres -d postgres -c CHECKPOINT ||
     echo 'release: the last CHECKPOINT did not succeed within 10 s; the stop takes longer for it' >&2
+}
+
+# From here on no takeover uses the volume, not even after a reboot, before it has gone and come back.
+forbid_takeover() {
+  [[ -b $device ]] || return 0 # it has gone
+  mkdir -p "${released%/*}"
+  : >"$released"
+  sync "$released"
 }
 
 # Of the 70 s that the document gives: 10 for the checkpoint, 35 for the stop, 10 each for the unmount and for the device.
@@ -94,6 +104,13 @@ require_unused() {
   sync "$device"
 }
 
+# In a unit of its own, because this command ends here. Of two takeovers the second ends by itself, so that another one that
+# waits already needs no attention.
+take_over_again() {
+  systemd-run --quiet --collect --no-block /var/lib/cloud/scripts/per-boot/keeper-takeover again ||
+    echo "release: no takeover waits on this host, in case $SSM_volumeId comes back" >&2
+}
+
 mounted=false
 if mountpoint -q /data; then
   mounted=true
@@ -102,10 +119,14 @@ if mountpoint -q /data; then
 fi
 
 began=${EPOCHREALTIME/./}
-case $(docker inspect -f '{{.State.Status}}' "$container" 2>/dev/null) in
+state=$(docker inspect -f '{{.State.Status}}' "$container" 2>/dev/null) || state=absent
+if [[ $state == running ]]; then
+  final_checkpoint
+  step final-checkpoint
+fi
+forbid_takeover
+case $state in
   running)
-    final_checkpoint
-    step final-checkpoint
     stop_database
     [[ $mounted == false ]] || require_clean_shutdown
     step stop-database
@@ -118,4 +139,5 @@ if [[ -b $device ]]; then
   require_unused "$number"
   step unmount
 fi
+take_over_again
 echo "release: $SSM_volumeId is released"

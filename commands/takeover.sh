@@ -1,16 +1,17 @@
 #!/bin/bash
 # takeover: a host's user data. It arms the host, waits for the data volume, and serves the database from it.
-# It also runs at every later boot (cloud-init's per-boot directory), so everything may already be there.
+# Everything may be there already: it also runs at every later boot (cloud-init's per-boot directory) and, with the argument
+# `again`, when the host has released the volume, which may come back (`journalctl -t keeper-takeover`).
 #
-# Parameters (environment, exported by the lines that the launcher inserts below the first one):
+# Parameters (environment; the launcher inserts `export` lines below the first one):
 #   KEEPER_DATABASE            name of the database
 #   KEEPER_REGION              AWS region
 #   KEEPER_ADDRESS             the floating private IPv4 address
 #   KEEPER_IMAGE               PostgreSQL image, pinned by digest
-#   KEEPER_PASSWORD_PARAMETER  SecureString parameter that holds the superuser's password
-#   KEEPER_VOLUME_ID           the data volume, e.g. vol-0123456789abcdef0
-#   KEEPER_FORMAT_BLANK        `true` only when Keeper knows that the volume is new
-#   KEEPER_TASK_TOKEN          Step Functions task to tell that the host is armed (optional)
+#   KEEPER_PASSWORD_PARAMETER  SecureString parameter with the superuser's password
+#   KEEPER_VOLUME_ID           the data volume
+#   KEEPER_FORMAT_BLANK        `true` only when the volume is known to be new
+#   KEEPER_TASK_TOKEN          task of Step Functions that waits for the host to be armed (optional)
 # Exit codes: 0 the database serves; 1 it does not, and the last line on stderr says why (also in /run/keeper/failure).
 set -Eeuo pipefail
 export LC_ALL=C AWS_REGION=$KEEPER_REGION AWS_PAGER=
@@ -19,9 +20,10 @@ readonly container=keeper-postgres
 readonly device=/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${KEEPER_VOLUME_ID/-/}
 readonly pgdata=/data/pgdata
 readonly initialising=/data/.keeper-initialising # on the volume, from mkfs until the first start succeeded
+readonly released=/var/lib/keeper/released # written by the release command
 readonly run=/run/keeper
 readonly password_file=$run/secret/postgres-password
-readonly ready_seconds=900 # crash recovery replays about 100 MB of WAL a second, so this bounds a hang, not a recovery
+readonly ready_seconds=900 # crash recovery replays about 100 MB of WAL a second: this bounds a hang
 token=${KEEPER_TASK_TOKEN:-}
 instance=unknown
 
@@ -38,7 +40,7 @@ fail() {
 }
 trap '((BASH_SUBSHELL > 0)) || fail "line $LINENO: \`$BASH_COMMAND\` failed"' ERR
 
-# step NAME: publishes what has passed since the previous step ended
+# step NAME: publishes the time since the previous step
 step() {
   local now=${EPOCHREALTIME/./} line
   printf -v line 'keeper-step %s %d.%03d %d.%03d' "$1" $((began / 1000000)) $((began / 1000 % 1000)) \
@@ -56,7 +58,7 @@ metadata() {
 
 # report_takeover OUTCOME TEXT: what the workflow goes by, because the agent of a fresh host may come minutes late
 report_takeover() {
-  [[ -b $device ]] || return 0 # another host's takeover is what counts
+  [[ -b $device && ! -e $released ]] || return 0 # another host's takeover is what counts
   printf '%s %s\n%s\n' "$instance" "$1" "$2" >"$run/report"
   timeout 20 aws ssm put-parameter --overwrite --name "/keeper/$KEEPER_DATABASE/takeover" --type String \
     --value "file://$run/report" >/dev/null || echo "takeover: it could not be reported that the takeover $1" >&2
@@ -65,6 +67,26 @@ report_takeover() {
 install_for_every_boot() {
   local copy=/var/lib/cloud/scripts/per-boot/keeper-takeover
   [[ ${BASH_SOURCE[0]} -ef $copy ]] || install -D -m 0700 "${BASH_SOURCE[0]}" "$copy"
+}
+
+# snooze SECONDS: sleeps without a process; nothing ever arrives on this descriptor
+exec {silence}<> <(:)
+snooze() {
+  read -r -t "$1" -u "$silence" || true
+}
+
+# One at a time. A takeover that a release has broken off may need a moment to end.
+wait_for_turn() {
+  exec {lock}>"$run/lock"
+  flock --timeout 120 "$lock" || { echo 'takeover: another one is at work on this host' >&2 && exit 1; }
+}
+
+# A released volume is not this host's, however often it boots, until it has gone and comes back.
+leave_released_volume() {
+  echo "takeover: $KEEPER_VOLUME_ID was released ($released): it is left alone until it has been detached"
+  while [[ -b $device ]]; do snooze 0.02; done
+  rm "$released"
+  token='' # its task has long ended
 }
 
 # A registry that hiccups must not cost a host.
@@ -80,21 +102,29 @@ install_docker() {
 pull_image() {
   docker image inspect "$KEEPER_IMAGE" >/dev/null 2>&1 || docker pull -q "$KEEPER_IMAGE" >/dev/null ||
     fail "the image $KEEPER_IMAGE could not be pulled"
-  # any other signal than SIGINT makes `docker stop` wait for clients to leave, and then kill the server
+  # with another one `docker stop` waits for clients to leave, and then kills the server
   [[ $(docker image inspect -f '{{.Config.StopSignal}}' "$KEEPER_IMAGE") == SIGINT ]] ||
-    fail "the image $KEEPER_IMAGE does not stop with SIGINT, so PostgreSQL would not shut down fast"
+    fail "the image $KEEPER_IMAGE does not stop with SIGINT: PostgreSQL would not stop fast"
 }
 
-# The container is made while nobody waits. Docker wants the bind mount's source to exist now; it is removed again, so
-# that a start without the volume fails and never initialises an empty database on the root disk.
+# For the memory of this host. On the command line, where nothing on the volume overrides them.
+choose_settings() {
+  local kilobytes megabytes work_mem=16 connections=100
+  read -r _ kilobytes _ </proc/meminfo
+  megabytes=$((kilobytes/1024))
+  ((megabytes > 1500)) || { work_mem=8 connections=50; }
+  settings=(shared_buffers=$((megabytes/4))MB effective_cache_size=$((megabytes*3/4))MB
+    maintenance_work_mem=$((megabytes/16 < 2047 ? megabytes/16 : 2047))MB
+    "work_mem=${work_mem}MB" "max_connections=$connections")
+}
+
+# Docker wants the bind mount's source to exist now; it is removed again, so that a start without the volume fails and
+# never initialises an empty database on the root disk.
 create_container() {
-  local state megabytes work_mem=16 connections=100 kilobytes
+  local state
   state=$(docker inspect -f '{{.State.Status}}' "$container" 2>/dev/null) || state=absent
   [[ $state != running ]] || return 0
   [[ $state == absent ]] || docker rm "$container" >/dev/null
-  read -r _ kilobytes _ </proc/meminfo
-  megabytes=$((kilobytes / 1024))
-  ((megabytes > 1500)) || { work_mem=8 connections=50; }
   [[ -d $pgdata ]] || mkdir -p "$pgdata"
   docker create --name "$container" --network host --shm-size 256m --stop-timeout 120 --restart on-failure \
     --log-driver local \
@@ -102,11 +132,7 @@ create_container() {
     --mount "type=bind,source=$run/secret,target=/run/secrets,readonly" \
     --env POSTGRES_PASSWORD_FILE=/run/secrets/postgres-password \
     --env 'POSTGRES_INITDB_ARGS=--data-checksums --auth-host=scram-sha-256' \
-    "$KEEPER_IMAGE" postgres \
-    -c shared_buffers=$((megabytes / 4))MB -c effective_cache_size=$((megabytes * 3 / 4))MB \
-    -c maintenance_work_mem=$((megabytes / 16 < 2047 ? megabytes / 16 : 2047))MB \
-    -c work_mem=${work_mem}MB -c max_connections=$connections \
-    -c log_destination=stderr -c logging_collector=off >/dev/null ||
+    "$KEEPER_IMAGE" postgres "${settings[@]/#/--}" --log_destination=stderr --logging_collector=off >/dev/null ||
     fail "the container could not be created from $KEEPER_IMAGE"
   mountpoint -q /data || rmdir "$pgdata"
 }
@@ -117,14 +143,8 @@ report_armed() {
     --task-output "{\"instanceId\":\"$instance\"}"; then
     token=''
   else
-    echo 'takeover: Step Functions did not take the report that this host is armed; it waits for the volume anyway' >&2
+    echo 'takeover: Step Functions did not take the report that this host is armed' >&2
   fi
-}
-
-# snooze SECONDS: sleeps without a process; nothing ever arrives on this descriptor
-exec {silence}<> <(:)
-snooze() {
-  read -r -t "$1" -u "$silence" || true
 }
 
 wait_for_volume() {
@@ -135,7 +155,7 @@ wait_for_volume() {
   done
 }
 
-# Blank: no signature of anything, and a first MiB of nothing but zeros. What cannot be read is not blank.
+# Blank: no signature, and a first MiB of nothing but zeros. What cannot be read is not blank.
 is_blank() {
   local signatures beginning zeros
   signatures=$(wipefs --no-act "$device") || return 1
@@ -153,7 +173,7 @@ format_if_new() {
   fi
 }
 
-# By device and not by UUID, and whatever its UUID (nouuid): a clone of the volume bears the same.
+# By device, and whatever its UUID (nouuid): a clone of the volume bears the same.
 mount_volume() {
   if mountpoint -q /data; then
     [[ $(findmnt -n -o SOURCE /data) -ef $device ]] || fail "something else than $KEEPER_VOLUME_ID is mounted at /data"
@@ -164,7 +184,7 @@ mount_volume() {
   [[ -s $pgdata/PG_VERSION && ! -e $initialising ]] || prepare_first_start
 }
 
-# Only for a file system that Keeper has just made, or whose first start never succeeded.
+# Only for a file system just made, or whose first start never succeeded.
 prepare_first_start() {
   if [[ ${KEEPER_FORMAT_BLANK:-} == true && -z $(ls -A /data) ]]; then
     touch "$initialising"
@@ -177,7 +197,7 @@ prepare_first_start() {
   provide_password
 }
 
-# Made on this host, kept in Parameter Store, and seen by the image's initdb through a file in memory.
+# Made here, kept in Parameter Store, and seen by the image's initdb through a file in memory.
 provide_password() {
   local error password
   (
@@ -195,20 +215,20 @@ provide_password() {
   rm "$run/generated"
 }
 
-# EC2 decides to which host the address is delivered. A host that has it configured refuses clients at once until the server
-# listens, and they come again; where it is missing their first packet gets no answer, and they wait a second or more.
+# EC2 decides which host gets the packets. One that has the address refuses clients at once until the server listens, and
+# they come again; otherwise they wait a second or more for an answer.
 add_address() {
   local interface
   read -r _ _ _ _ interface _ < <(ip -4 route show default)
-  # Amazon Linux refreshes secondary addresses and routes from the metadata by a timer, which reconfigures the interface and
-  # can take this address away (github.com/amazonlinux/amazon-ec2-net-utils/issues/161). One interface needs none of it.
+  # The timer by which Amazon Linux refreshes addresses from the metadata can take this one away
+  # (github.com/amazonlinux/amazon-ec2-net-utils/issues/161); with one interface it is not needed.
   systemctl mask --now --quiet "refresh-policy-routes@$interface.timer" "refresh-policy-routes@$interface.service" || true
   echo "$KEEPER_ADDRESS" >"$run/address"
   ip address replace "$KEEPER_ADDRESS/32" dev "$interface"
 }
 
 # Asks as pg_isready does: a startup message, answered by an authentication request (R) once sessions are accepted.
-# Over TCP, because during the first initialisation a temporary server listens on the socket.
+# Over TCP: during the first initialisation a temporary server listens on the socket.
 accepts_connections() {
   local answer
   { exec {connection}<>/dev/tcp/127.0.0.1/5432; } 2>/dev/null || return 1
@@ -254,17 +274,21 @@ SQL
 
 install -d -m 0700 "$run"
 install -d -m 0755 "$run/secret" /data
+wait_for_turn
+[[ ${1:-} != again || -e $released ]] || exit 0 # the one before has done it
 : >"$run/steps"
-rm -f "$run/failure"
+rm -f "$run"/{failure,report}
+[[ ! -e $released ]] || leave_released_volume
 [[ -e $password_file ]] || install -m 0444 /dev/null "$password_file"
 began=${EPOCHREALTIME/./}
 
-instance=$(metadata instance-id) || fail 'the instance metadata service does not tell which instance this is'
+instance=$(metadata instance-id) || fail 'the metadata service does not tell the instance id'
 install_for_every_boot
 install_docker
 step install-docker
 pull_image
 step pull-image
+choose_settings
 create_container
 step create-container
 [[ ${KEEPER_FORMAT_BLANK:-} == true ]] || add_address
@@ -276,7 +300,7 @@ format_if_new
 mount_volume
 step mount
 if [[ -e $initialising ]]; then
-  # no client reaches the server before its first start has succeeded: what an interrupted one leaves behind holds nothing
+  # no client reaches the server before its first start has succeeded: what an interrupted one leaves holds nothing
   start_database
   [[ $(docker inspect -f '{{.RestartCount}}' "$container") == 0 ]] ||
     fail 'the first initialisation broke off half-way; the next takeover of this volume begins it anew'
@@ -286,7 +310,9 @@ if [[ -e $initialising ]]; then
 else
   start_database
 fi
-add_address # again, in case the network service of Amazon Linux has taken it away meanwhile
+add_address # in case the network service has taken it away meanwhile
 step start-database
 prove
-report_takeover serves "$(<"$run/steps")"
+report_takeover serves "$(<"$run/steps")
+keeper-settings ${settings[*]}"
+xfs_growfs /data >/dev/null || echo "takeover: /data could not be grown to the size of its volume" >&2

@@ -47,7 +47,7 @@ class FakeAws {
   #answer(action: string, input: Record<string, unknown>): { status: number; answer: unknown } {
     const name = String(input['Name']);
     if (action === 'PutParameter') {
-      if (this.parameters.has(name)) {
+      if (this.parameters.has(name) && input['Overwrite'] !== true) {
         return { status: 400, answer: { __type: 'ParameterAlreadyExists', message: 'The parameter already exists.' } };
       }
       this.parameters.set(name, String(input['Value']));
@@ -139,21 +139,21 @@ export class Stage {
   }
 
   /** A host that serves a new database. */
-  async serving(): Promise<{ host: TestHost; volumeId: string }> {
+  async serving(extra: Readonly<Record<string, string>> = {}): Promise<{ host: TestHost; volumeId: string }> {
     const volumeId = await this.volume();
     const host = await this.host();
-    await host.arm(volumeId, { KEEPER_FORMAT_BLANK: 'true' });
+    await host.arm(volumeId, { KEEPER_FORMAT_BLANK: 'true', ...extra });
     await host.receive(volumeId);
     return { host, volumeId };
   }
 
-  async host(): Promise<TestHost> {
+  async host(instanceType = 't4g.small'): Promise<TestHost> {
     const number = this.#made++;
     const instanceId = `i-${number.toString(16).padStart(17, '0')}`;
     const privateIp = `10.0.0.${10 + number}`;
     const host = await this.hosts.createHost({
       instanceId,
-      instanceType: 't4g.small',
+      instanceType,
       zone: 'us-east-1a',
       privateIp,
       macAddress: `02:11:22:33:44:${(16 + number).toString(16)}`,
@@ -221,8 +221,8 @@ export class TestHost {
     await this.host.attach({ volumeId, sizeGiB: 8 });
     await this.host.setAddresses([this.privateIp, ADDRESS]);
     await this.said(/^keeper-step start-database/);
-    // The last thing that a takeover does, after its own write.
-    await this.run('until [[ -s /run/keeper/report ]]; do sleep 0.05; done', {}, 20);
+    // It has ended when it holds its lock no longer.
+    await this.run('until [[ -s /run/keeper/report ]]; do sleep 0.05; done; flock /run/keeper/lock true', {}, 20);
   }
 
   run(script: string, environment: Readonly<Record<string, string>> = {}, timeoutSeconds = 60): Promise<RunResult> {
@@ -231,6 +231,12 @@ export class TestHost {
 
   release(volumeId: string): Promise<RunResult> {
     return this.run(command('release'), { SSM_volumeId: volumeId });
+  }
+
+  /** The volume, which it has released, goes; resolves when it waits for it again. */
+  async lose(volumeId: string): Promise<void> {
+    if ((await this.host.detach(volumeId)) === 'busy') throw new Error(`${this.instanceId} still uses ${volumeId}`);
+    await this.run('while [[ -e /var/lib/keeper/released ]]; do sleep 0.02; done', {}, 20);
   }
 
   sql(statement: string): Promise<RunResult> {

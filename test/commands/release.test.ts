@@ -30,6 +30,40 @@ describe.runIf(canRunHosts)('release', () => {
     expect(log.stdout).toContain('database system was shut down at');
   });
 
+  it('starts no second takeover where one waits already', async () => {
+    const volumeId = await stage.volume();
+    const host = await stage.host();
+    await host.arm(volumeId, { KEEPER_FORMAT_BLANK: 'true' });
+    expect(await host.release(volumeId)).toMatchObject({ exitCode: 0, stderr: '' });
+    await host.receive(volumeId);
+    await host.run('while pgrep -f "keeper-takeover again"; do sleep 0.02; done', {}, 20);
+    expect((await host.run('cat /var/log/keeper-takeover.log; ls /var/lib/keeper')).stdout).toBe('');
+
+    for (const _ of [1, 2, 3]) expect(await host.release(volumeId)).toMatchObject({ exitCode: 0, stderr: '' });
+    await host.lose(volumeId);
+    await host.receive(volumeId);
+    await host.run('while pgrep -f "keeper-takeover again"; do sleep 0.02; done', {}, 20);
+    const started = await host.run('grep -c "keeper-step start-database" /var/log/keeper-takeover.log');
+    expect(started.stdout).toBe('1\n');
+  });
+
+  it('breaks off a takeover, and the host waits anew', async () => {
+    const { host: first, volumeId } = await stage.serving();
+    await first.release(volumeId);
+    await first.lose(volumeId);
+    const host = await stage.host();
+    await host.arm(volumeId);
+    await host.run('sed -i "s/interactive=true/sleep 2; &/" /opt/drill/available/docker');
+    await host.host.attach({ volumeId, sizeGiB: 8 });
+    await host.said(/^keeper-step start-database/);
+    expect(await host.release(volumeId)).toMatchObject({ exitCode: 0, stderr: '' });
+    await host.said(/^takeover: PostgreSQL accepts connections and no write/);
+    expect(stage.aws.parameters.get('/keeper/lighthouse/takeover')).not.toContain('failed');
+    await host.lose(volumeId);
+    await host.receive(volumeId);
+    expect((await host.sql('SELECT 1')).stdout).toBe('1\n');
+  });
+
   it('stops nothing when it is asked for another volume', async () => {
     const { host } = await stage.serving();
     const other = await stage.volume();

@@ -34,6 +34,20 @@ describe.runIf(canRunHosts)('takeover', () => {
     expect((await host.run(login, { PGPASSWORD: 'wrong' })).stderr).toContain('password authentication failed');
   });
 
+  it.each([
+    ['t4g.micro', '256MB 768MB 64MB 8MB 50'],
+    ['t4g.small', '512MB 1536MB 128MB 16MB 100'],
+    ['t4g.medium', '1024MB 3072MB 256MB 16MB 100'],
+    ['r6g.large', '4096MB 12288MB 1024MB 16MB 100'],
+  ])('gives the server what the memory of a %s allows', async (instanceType, settings) => {
+    const host = await stage.host(instanceType);
+    await host.arm(await stage.volume());
+    const names = ['shared_buffers', 'effective_cache_size', 'maintenance_work_mem', 'work_mem', 'max_connections'];
+    const values = settings.split(' ');
+    const command = await host.run(`. /var/lib/docker/containers/keeper-postgres/config; echo "\${command[*]}"`);
+    expect(command.stdout).toContain(names.map((name, number) => `--${name}=${values[number]}`).join(' '));
+  });
+
   it('runs again at the next boot, where everything is there already', async () => {
     const { host } = await stage.serving();
     const again = await host.run('/var/lib/cloud/scripts/per-boot/keeper-takeover');
@@ -120,12 +134,39 @@ describe.runIf(canRunHosts)('takeover', () => {
     expect((await next.run('docker logs keeper-postgres 2>&1')).stdout).toContain(log);
   });
 
-  it('takes a volume back that this host has released', async () => {
+  it('serves again when the volume that this host has released comes back', async () => {
+    const { host, volumeId } = await stage.serving({ KEEPER_TASK_TOKEN: 'token-once' });
+    await host.sql('CREATE TABLE t AS SELECT 1 n');
+    expect(await host.release(volumeId)).toMatchObject({ exitCode: 0, stderr: '' });
+    await host.lose(volumeId);
+    await host.receive(volumeId);
+    expect((await host.sql('SELECT n FROM t')).stdout).toBe('1\n');
+    expect(stage.aws.parameters.get('/keeper/lighthouse/takeover')).toMatch(
+      new RegExp(`^${host.instanceId} serves\n(keeper-step .*\n){7}keeper-settings shared_buffers=512MB `),
+    );
+    expect(stage.aws.calls.filter(({ input }) => input['taskToken'] === 'token-once')).toHaveLength(1);
+
+    // and once more
+    expect(await host.release(volumeId)).toMatchObject({ exitCode: 0, stderr: '' });
+    await host.lose(volumeId);
+    await host.receive(volumeId);
+    expect((await host.sql('SELECT n FROM t')).stdout).toBe('1\n');
+  });
+
+  it('leaves a released volume alone until it has gone, also after a reboot', async () => {
     const { host, volumeId } = await stage.serving();
     await host.release(volumeId);
-    expect(await host.host.detach(volumeId)).toBe('detached');
-    await host.host.attach({ volumeId, sizeGiB: 8 });
-    expect(await host.run('/var/lib/cloud/scripts/per-boot/keeper-takeover')).toMatchObject({ exitCode: 0 });
+    const leavesAlone = 'until grep -q "left alone until" /var/log/keeper-takeover.log; do sleep 0.02; done';
+    await host.run(
+      `${leavesAlone}; kill $(fuser /run/keeper/lock); flock /run/keeper/lock rm /var/log/keeper-takeover.log`,
+    );
+    await host.run('systemd-run --quiet --collect --no-block /var/lib/cloud/scripts/per-boot/keeper-takeover');
+    await host.run(`${leavesAlone}; sleep 0.2`);
+    expect((await host.run('mountpoint -q /data || docker inspect -f {{.State.Status}} keeper-postgres')).stdout).toBe(
+      'exited\n',
+    );
+    await host.lose(volumeId);
+    await host.receive(volumeId);
     expect((await host.sql('SELECT 1')).stdout).toBe('1\n');
   });
 

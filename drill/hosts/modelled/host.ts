@@ -1,3 +1,4 @@
+import { instanceType } from '../../cloud/ec2/instance-types.ts';
 import { AwsError, type Cloud, NotModelled, type ServiceName, type Shape } from '../../cloud/kernel.ts';
 import type { Random } from '../../cloud/random.ts';
 import type { GuestVolume, Host, HostIdentity, RunResult, RunScript } from '../host.ts';
@@ -11,6 +12,9 @@ import {
   DOCKER_STOP_TIMEOUT_MS,
   FINAL_CHECKPOINT_TIMEOUT_MS,
   FORMAT,
+  GROW_FILE_SYSTEM,
+  GROW_POLL_MS,
+  GROW_WAIT_MS,
   INITDB,
   MOUNT,
   REPORT_TIMEOUT_MS,
@@ -35,6 +39,8 @@ export type HostFault =
   /** The whole guest freezes right after it has mounted the volume. */
   | 'hangsDuringTakeover'
   | 'postgresDoesNotStart'
+  /** PostgreSQL does not start when the volume, which this host has released, comes back to it. */
+  | 'takeoverAgainFails'
   /** PostgreSQL does not react; `docker stop` kills it after its 120 s. */
   | 'dockerStopHangs'
   | 'umountHangs';
@@ -60,13 +66,19 @@ export class ModelledHost implements Host {
   readonly #faults: ReadonlySet<HostFault>;
   readonly #devices = new Set<string>();
   #power: 'on' | 'hung' | 'off' = 'on';
-  #onDevice: (() => void)[] = [];
+  #onDeviceChange: (() => void)[] = [];
   #delivered: readonly string[] = [];
   #ownAddress: string | undefined;
   #mounted: Disk | undefined;
   #postgres: PostgresState = 'stopped';
   #exitCode = 0;
   #stopping: Promise<void> | undefined;
+  #userData: string | undefined;
+  /** The takeover that is at work; of two, the second waits for the first to end. */
+  #takingOver: Promise<void> | undefined;
+  #takeovers = 0;
+  /** The volume was released here, and has not gone since. */
+  #released = false;
   #takeoverSteps: readonly Step[] = [];
   #takeoverFailure: string | undefined;
 
@@ -80,20 +92,19 @@ export class ModelledHost implements Host {
 
   boot(userData: string): void {
     if (!this.#runs) return;
-    const shell = this.#startShell();
-    this.#takeover(shell, userData).catch((error: Error) => {
-      if (!(error instanceof ShellEnded)) this.#cloud.fail(error);
-    });
+    this.#userData = userData;
+    this.#startTakeover(userData);
   }
 
   async attach({ volumeId }: GuestVolume): Promise<void> {
     this.#devices.add(volumeId);
-    for (const tell of this.#onDevice.splice(0)) tell();
+    this.#tellOfDevices();
   }
 
   async detach(volumeId: string): Promise<'detached' | 'busy'> {
     if (this.#power === 'hung' || this.#mounted?.volumeId === volumeId) return 'busy';
     this.#devices.delete(volumeId);
+    this.#tellOfDevices();
     return 'detached';
   }
 
@@ -144,6 +155,7 @@ export class ModelledHost implements Host {
     this.#datacentre.settle();
     this.#power = 'hung';
     this.#letGo();
+    this.#cloud.record('guest', this.identity.instanceId, { state: 'hung' });
   }
 
   /** The disk on which this host serves the address, if it does. */
@@ -158,6 +170,10 @@ export class ModelledHost implements Host {
 
   #startShell(): Shell {
     return new Shell(this.#cloud, () => this.#runs);
+  }
+
+  #tellOfDevices(): void {
+    for (const tell of this.#onDeviceChange.splice(0)) tell();
   }
 
   #between([low, high]: readonly [number, number]): number {
@@ -179,13 +195,38 @@ export class ModelledHost implements Host {
 
   // takeover.sh
 
+  #startTakeover(userData: string): void {
+    const shell = this.#startShell();
+    this.#takingOver = this.#takeover(shell, userData).catch((error: Error) => {
+      if (!(error instanceof ShellEnded)) this.#cloud.fail(error);
+    });
+    void this.#takingOver.then(() => {
+      this.#takingOver = undefined;
+    });
+  }
+
+  /** The volume may come back to a host that has released it. */
+  async #takeOverAgain(): Promise<void> {
+    while (this.#takingOver) await this.#takingOver;
+    if (this.#runs && this.#released && this.#userData !== undefined) this.#startTakeover(this.#userData);
+  }
+
   async #takeover(shell: Shell, userData: string): Promise<void> {
     let token: string | undefined;
     let database = '';
+    let volumeId = '';
+    this.#takeovers++;
+    this.#takeoverSteps = [];
+    this.#takeoverFailure = undefined;
     try {
-      if (this.#faults.has('slowBoot')) await shell.pause(SLOW_BOOT_MS);
       const variables = readUserData(userData);
-      ({ taskToken: token, database } = variables);
+      ({ taskToken: token, database, volumeId } = variables);
+      if (this.#released) {
+        token = undefined;
+        await this.#leaveReleasedVolume(shell, volumeId);
+      } else if (this.#faults.has('slowBoot')) {
+        await shell.pause(SLOW_BOOT_MS);
+      }
       await this.#arm(shell);
       if (token !== undefined && (await this.#reportArmed(shell, token))) token = undefined;
       shell.step('report-armed');
@@ -194,23 +235,28 @@ export class ModelledHost implements Host {
       await this.#serve(shell, variables);
       this.#takeoverSteps = shell.steps;
       this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps });
-      await this.#reportTakeover(
-        shell,
-        database,
-        'serves',
-        shell.stdout.filter((line) => line.startsWith('keeper-step ')).join('\n'),
-      );
+      const steps = shell.stdout.filter((line) => line.startsWith('keeper-step '));
+      const report = [...steps, `keeper-settings ${this.#settings()}`].join('\n');
+      await this.#reportTakeover(shell, variables, 'serves', report);
+      if (this.#mounted?.volumeId === volumeId) growFileSystem(this.#mounted);
     } catch (error) {
       if (!(error instanceof ScriptFailed)) throw error;
       this.#takeoverSteps = shell.steps;
       this.#takeoverFailure = error.message;
       this.#cloud.record('takeover', this.identity.instanceId, { steps: shell.steps, failure: error.message });
       if (token !== undefined) await this.#reportFailure(shell, token, error.message);
-      await this.#reportTakeover(shell, database, 'failed', error.message);
+      await this.#reportTakeover(shell, { database, volumeId }, 'failed', error.message);
     }
   }
 
-  async #reportTakeover(shell: Shell, database: string, outcome: 'serves' | 'failed', text: string): Promise<void> {
+  async #reportTakeover(
+    shell: Shell,
+    { database, volumeId }: Pick<TakeoverVariables, 'database' | 'volumeId'>,
+    outcome: 'serves' | 'failed',
+    text: string,
+  ): Promise<void> {
+    // Another host's takeover is what counts.
+    if (!this.#devices.has(volumeId) || this.#released) return;
     const { instanceId } = this.identity;
     const Value = `${instanceId} ${outcome}\n${text}\n`;
     const put = this.#awsCall('ssm', 'PutParameter', {
@@ -225,12 +271,26 @@ export class ModelledHost implements Host {
     await shell.waitFor(Promise.race([put.then(() => {}, failed), this.#cloud.clock.sleep(REPORT_TIMEOUT_MS)]));
   }
 
+  /** As the script sets them, for the memory of this machine. */
+  #settings(): string {
+    const { memoryMiB } = instanceType(this.identity.instanceType);
+    const [workMem, connections] = memoryMiB > 1500 ? [16, 100] : [8, 50];
+    return [
+      `shared_buffers=${Math.floor(memoryMiB / 4)}MB`,
+      `effective_cache_size=${Math.floor((memoryMiB * 3) / 4)}MB`,
+      `maintenance_work_mem=${Math.min(Math.floor(memoryMiB / 16), 2047)}MB`,
+      `work_mem=${workMem}MB`,
+      `max_connections=${connections}`,
+    ].join(' ');
+  }
+
   async #arm(shell: Shell): Promise<void> {
     const { instanceId } = this.identity;
-    await shell.pause(this.#cloud.latency('host.installDocker', instanceId));
+    const again = this.#takeovers > 1;
+    if (!again) await shell.pause(this.#cloud.latency('host.installDocker', instanceId));
     if (this.#faults.has('dockerInstallFails')) throw new ScriptFailed(1, 'Docker could not be installed with dnf');
     shell.step('install-docker');
-    await shell.pause(this.#cloud.latency('host.pullImage', instanceId));
+    if (!again) await shell.pause(this.#cloud.latency('host.pullImage', instanceId));
     if (this.#faults.has('imagePullFails')) throw new ScriptFailed(1, 'the image could not be pulled');
     shell.step('pull-image');
     await shell.pause(this.#between(CREATE_CONTAINER));
@@ -271,9 +331,19 @@ export class ModelledHost implements Host {
     }
   }
 
+  async #leaveReleasedVolume(shell: Shell, volumeId: string): Promise<void> {
+    await this.#untilDevice(shell, () => !this.#devices.has(volumeId));
+    this.#released = false;
+    shell.begin();
+  }
+
   async #waitForVolume(shell: Shell, volumeId: string): Promise<void> {
-    while (!this.#devices.has(volumeId)) {
-      await shell.waitFor(new Promise<void>((resolve) => this.#onDevice.push(resolve)));
+    await this.#untilDevice(shell, () => this.#devices.has(volumeId));
+  }
+
+  async #untilDevice(shell: Shell, isSo: () => boolean): Promise<void> {
+    while (!isSo()) {
+      await shell.waitFor(new Promise<void>((resolve) => this.#onDeviceChange.push(resolve)));
       await shell.pause(this.#random.next() * DEVICE_POLL_MS);
     }
   }
@@ -312,6 +382,7 @@ export class ModelledHost implements Host {
     if (formatBlank && !content.formatted) {
       await shell.pause(this.#between(FORMAT));
       content.formatted = true;
+      growFileSystem(disk);
     }
     await shell.pause(this.#between(MOUNT));
     if (!content.formatted || this.#faults.has('mountFails'))
@@ -370,7 +441,7 @@ export class ModelledHost implements Host {
     content.cleanlyShutDown = false;
     await shell.pause(takes);
     if (this.#postgres !== 'starting') throw new ScriptFailed(1, 'PostgreSQL ended while starting');
-    if (this.#faults.has('postgresDoesNotStart')) {
+    if (this.#faults.has('postgresDoesNotStart') || (this.#faults.has('takeoverAgainFails') && this.#takeovers > 1)) {
       this.#exitCode = 1;
       this.#letGo();
       throw new ScriptFailed(1, 'PostgreSQL ended while starting');
@@ -382,6 +453,9 @@ export class ModelledHost implements Host {
 
   async #command(shell: Shell, { document, environment }: RunScript): Promise<void> {
     if (document.endsWith('checkpoint')) return this.#checkpoint(shell, Number(environment['SSM_seconds']) * 1000);
+    if (document.endsWith('grow'))
+      return this.#grow(shell, environment['SSM_volumeId'], Number(environment['SSM_sizeGiB']));
+    if (document.endsWith('update-extension')) return this.#updateExtension(shell);
     if (document.endsWith('release')) return this.#release(shell, environment['SSM_volumeId']);
     if (document.endsWith('verify')) return this.#verify(shell, environment['SSM_volumeId']);
     throw new NotModelled(`modelled hosts do not know what the document ${document} does`);
@@ -412,8 +486,9 @@ export class ModelledHost implements Host {
         await shell.pause(Math.min(this.#random.logNormal(...CHECKPOINT), FINAL_CHECKPOINT_TIMEOUT_MS));
       }
       shell.step('final-checkpoint');
-      await shell.waitFor(this.#dockerStop());
     }
+    if (this.#devices.has(volumeId)) this.#released = true;
+    if (ran) await shell.waitFor(this.#dockerStop());
     // What did not run when this began needs no clean shutdown.
     if (mounted && ran) {
       if (this.#exitCode !== 0 || !mounted.content.cleanlyShutDown) {
@@ -429,7 +504,33 @@ export class ModelledHost implements Host {
       if (mounted) await this.#unmount(shell);
       shell.step('unmount');
     }
+    void this.#takeOverAgain();
     shell.stdout.push(`release: ${volumeId} is released`);
+  }
+
+  async #grow(shell: Shell, volumeId: string | undefined, sizeGiB: number): Promise<void> {
+    if (volumeId === undefined) throw new ScriptFailed(1, 'grow: the parameter volumeId is missing');
+    const disk = this.#mounted;
+    if (disk?.volumeId !== volumeId) throw new ScriptFailed(30, `grow: what is mounted at /data is not ${volumeId}`);
+    const before = disk.content.fileSystemGiB;
+    const deadline = this.#cloud.clock.now() + GROW_WAIT_MS;
+    while (disk.sizeGiB < sizeGiB) {
+      if (this.#cloud.clock.now() >= deadline)
+        throw new ScriptFailed(31, `grow: the device of ${volumeId} has ${disk.sizeGiB} GiB, and not ${sizeGiB}`);
+      await shell.pause(GROW_POLL_MS);
+    }
+    shell.step('wait-for-device');
+    await shell.pause(this.#between(GROW_FILE_SYSTEM));
+    growFileSystem(disk);
+    shell.step('grow-file-system');
+    shell.stdout.push(`grow: the file system of ${volumeId} went from ${before} to ${disk.content.fileSystemGiB} GiB`);
+  }
+
+  /** The modelled PostgreSQL has no extensions. */
+  async #updateExtension(shell: Shell): Promise<void> {
+    await shell.pause(this.#between(WRITE));
+    if (this.#postgres !== 'ready') throw new ScriptFailed(40, 'update-extension: the databases could not be listed');
+    shell.stdout.push('update-extension: no database has the extension timescaledb');
   }
 
   // Docker does the stopping: it goes on when the script that asked for it is killed.
@@ -488,6 +589,10 @@ export class ModelledHost implements Host {
       }),
     );
   }
+}
+
+function growFileSystem(disk: Disk): void {
+  disk.content.fileSystemGiB = disk.sizeGiB;
 }
 
 function lines(printed: readonly string[]): string {

@@ -49,6 +49,11 @@ export class Shell {
     return work;
   }
 
+  /** The next step begins now. */
+  begin(): void {
+    this.#stepBegan = this.#cloud.clock.now();
+  }
+
   /** Prints what has passed since the previous step ended, as the scripts do. */
   step(name: string): void {
     const now = this.#cloud.clock.now();

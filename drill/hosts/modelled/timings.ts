@@ -1,9 +1,10 @@
 // Measured on real hosts with a real TimescaleDB, from the fastest to the slowest of a case (planned stop, move, start;
-// crash recovery after SIGKILL), in milliseconds.
+// crash recovery after SIGKILL; xfs_growfs), in milliseconds.
 export const STOP_DATABASE = [300, 400] as const;
 export const UNMOUNT = [60, 90] as const;
 export const START_CLEAN = [550, 650] as const;
 export const START_RECOVERING = [1000, 6000] as const;
+export const GROW_FILE_SYSTEM = [10, 20] as const;
 // Inferred: one XFS mount, mkfs.xfs of a small volume, `docker create`, initdb with TimescaleDB's scripts.
 export const MOUNT = [20, 60] as const;
 export const FORMAT = [200, 600] as const;
@@ -16,7 +17,9 @@ export const SLOW_BOOT_MS = 180_000;
 /** docs.aws.amazon.com/cli/latest/userguide/cli-configure-retries.html: standard mode */
 export const CLI_ATTEMPTS = 3;
 // From the scripts themselves.
-export const DEVICE_POLL_MS = 100;
+export const DEVICE_POLL_MS = 20;
+export const GROW_POLL_MS = 200;
+export const GROW_WAIT_MS = 60_000;
 export const REPORT_TIMEOUT_MS = 20_000;
 export const DOCKER_STOP_TIMEOUT_MS = 120_000;
 export const UNMOUNT_TIMEOUT_MS = 15_000;
