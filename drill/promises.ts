@@ -1,4 +1,4 @@
-import { DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { DATABASE_TAG, EXPIRES_AT_TAG, ROLE_TAG } from '../functions/core/tags.ts';
 import type { Happening } from './cloud/kernel.ts';
 import type { HostRuntime } from './hosts/host.ts';
 import type { LocalCloud } from './local-cloud.ts';
@@ -52,12 +52,16 @@ export class PromiseWatch {
       .map(({ identity, state }) => `${identity.instanceId} (${state}) serves nothing`);
     const volumes = ec2
       .volumes()
-      .filter(({ volumeId, tags }) => this.#isOurs(tags) && volumeId !== live?.volumeId)
+      .filter(({ volumeId, tags }) => this.#isOurs(tags) && volumeId !== live?.volumeId && !this.#isKept(tags))
       .map(({ volumeId, state }) => `${volumeId} (${state}) is not the live volume`);
+    const snapshots = ec2
+      .snapshots()
+      .filter(({ tags }) => this.#isOurs(tags) && !this.#isKept(tags))
+      .map(({ snapshotId }) => `${snapshotId} is kept without end, or too long`);
     const executions = states.executions
       .filter((execution) => execution.status === 'RUNNING')
       .map((execution) => `${execution.name} is still running`);
-    return [...hosts, ...volumes, ...executions];
+    return [...hosts, ...volumes, ...snapshots, ...executions];
   }
 
   /** Checks what must hold when nothing runs any more; adds to {@link broken}. */
@@ -167,6 +171,11 @@ export class PromiseWatch {
   #isData(volumeId: string): boolean {
     const volume = this.#local.ec2.volumes().find((each) => each.volumeId === volumeId);
     return volume === undefined || volume.tags.get(ROLE_TAG) === 'data';
+  }
+
+  /** What bears a date is kept until then, and perhaps a minute longer. */
+  #isKept(tags: ReadonlyMap<string, string>): boolean {
+    return Date.parse(tags.get(EXPIRES_AT_TAG) ?? '') > this.#local.cloud.clock.now() - 60_000;
   }
 
   #isOurs(tags: ReadonlyMap<string, string>): boolean {

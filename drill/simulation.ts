@@ -108,7 +108,7 @@ export class Simulation {
   get isAtRest(): boolean {
     return (
       this.local.states.executions.every(({ status }) => status !== 'RUNNING') &&
-      this.local.ec2.machines().every(({ state }) => state === 'running' || state === 'terminated')
+      this.local.ec2.machines().every(({ state }) => ['running', 'stopped', 'terminated'].includes(state))
     );
   }
 
@@ -126,7 +126,19 @@ export class Simulation {
 
   /** How they ended. */
   get endings(): Ending[] {
-    return this.relocations.map(({ name, status, output, error, cause }) => ({ name, status, output, error, cause }));
+    return this.relocations.map(endingOf);
+  }
+
+  /** A person starts a workflow at the console, under a name that Step Functions makes up. */
+  startWorkflow(name: 'relocate' | 'scale-up' | 'patch', input: Shape): void {
+    const machine = this.local.states.machines.find((each) => each.name.endsWith(`-${name}`));
+    if (!machine) throw new Error(`there is no workflow ${name}`);
+    this.asPerson('states', 'StartExecution', { stateMachineArn: machine.arn, input: JSON.stringify(input) });
+  }
+
+  /** How the runbooks that people have started ended, oldest first. */
+  get runbooks(): Ending[] {
+    return this.local.states.executions.filter(({ machine }) => /-(scale-up|patch)$/.test(machine.name)).map(endingOf);
   }
 
   /** A person with all permissions calls an API, e.g. at the console. What AWS refuses them has no consequences. */
@@ -191,6 +203,10 @@ export class Simulation {
   violations(): string[] {
     return this.brokenPromises().map(({ promise, detail }) => `${promise}: ${detail}`);
   }
+}
+
+function endingOf({ name, status, output, error, cause }: Execution): Ending {
+  return { name, status, output, error, cause };
 }
 
 async function untilRelocated({ cloud, sns, states }: LocalCloud<ModelledHosts>, clock: VirtualClock): Promise<void> {

@@ -1,5 +1,14 @@
 import type { Stack } from 'aws-cdk-lib';
-import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../functions/core/tags.ts';
+import { NEWEST_AMI_PARAMETER } from '../functions/core/host-spec.ts';
+import {
+  BLANK_TAG,
+  DATABASE_TAG,
+  EXECUTION_TAG,
+  PRE_CHANGE_ROLE,
+  ROLE_TAG,
+  SUPERSEDED_ROLE,
+  VERIFIED_AT_TAG,
+} from '../functions/core/tags.ts';
 import type { Permission } from '../workflows/permission.ts';
 import type { Command } from './command.ts';
 import type { HostTemplate } from './host-template.ts';
@@ -9,6 +18,13 @@ export type Capability =
   | 'readHosts'
   | 'readVolumes'
   | 'readParameters'
+  | 'readHostSpecs'
+  | 'recordHostSpecs'
+  | 'readStatusChecks'
+  | 'readImages'
+  | 'readInstanceTypes'
+  | 'readModifications'
+  | 'removeExpired'
   | 'launchHosts'
   | 'terminateHosts'
   | 'moveVolumes'
@@ -36,7 +52,13 @@ export function may(
   { databases, hosts, subnetIds, release }: CapabilityProps,
 ): Readonly<Record<Capability, readonly Permission[]>> {
   const arn = (resource: string, resourceName = '*') => stack.formatArn({ service: 'ec2', resource, resourceName });
+  const parameter = (database: string, name: string) =>
+    stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${database}/${name}` });
+  const hostSpecs = databases.map((name) => parameter(name, 'host'));
   const own = { StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: databases } };
+  const expirable = (role: string) => ({
+    StringEquals: { ...own.StringEquals, [`aws:ResourceTag/${ROLE_TAG}`]: role },
+  });
   const born = { StringEquals: { [`aws:RequestTag/${DATABASE_TAG}`]: databases } };
 
   return {
@@ -45,11 +67,48 @@ export function may(
     readParameters: [
       {
         actions: ['ssm:GetParameter'],
-        resources: databases.flatMap((name) =>
-          ['volume-id', 'takeover'].map((each) =>
-            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/${each}` }),
-          ),
-        ),
+        resources: databases.flatMap((name) => ['volume-id', 'takeover'].map((each) => parameter(name, each))),
+      },
+    ],
+    readHostSpecs: [{ actions: ['ssm:GetParameter'], resources: hostSpecs }],
+    recordHostSpecs: [{ actions: ['ssm:GetParameter', 'ssm:PutParameter'], resources: hostSpecs }],
+    readStatusChecks: [{ actions: ['ec2:DescribeInstanceStatus'], resources: ['*'], wildcards: NO_RESOURCES }],
+    readImages: [
+      {
+        actions: ['ssm:GetParameter'],
+        // AWS's own parameters have no account in their ARN.
+        resources: [
+          stack.formatArn({
+            service: 'ssm',
+            account: '',
+            resource: 'parameter',
+            resourceName: NEWEST_AMI_PARAMETER.slice(1),
+          }),
+        ],
+      },
+    ],
+    readInstanceTypes: [
+      {
+        actions: ['ec2:DescribeInstanceTypes', 'ec2:DescribeInstanceTypeOfferings'],
+        resources: ['*'],
+        wildcards: NO_RESOURCES,
+      },
+    ],
+    readModifications: [{ actions: ['ec2:DescribeVolumesModifications'], resources: ['*'], wildcards: NO_RESOURCES }],
+    removeExpired: [
+      { actions: ['ec2:DescribeSnapshots'], resources: ['*'], wildcards: NO_RESOURCES },
+      {
+        actions: ['ec2:DeleteSnapshot'],
+        // Snapshots have no account in their ARN.
+        resources: [stack.formatArn({ service: 'ec2', resource: 'snapshot', resourceName: '*', account: '' })],
+        conditions: expirable(PRE_CHANGE_ROLE),
+        wildcards: BY_TAG,
+      },
+      {
+        actions: ['ec2:DeleteVolume'],
+        resources: [arn('volume')],
+        conditions: expirable(SUPERSEDED_ROLE),
+        wildcards: BY_TAG,
       },
     ],
     launchHosts: [
@@ -98,18 +157,22 @@ export function may(
         wildcards: NOT_YET,
       },
       {
-        // EC2 makes it at the first Spot launch of an account, and asks whether the launcher may.
+        // EC2 makes them at the first fleet and the first Spot launch of an account, and asks whether the launcher may.
         // @see docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
+        // and docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-fleet-prerequisites.html
         actions: ['iam:CreateServiceLinkedRole'],
         resources: [
+          'spot.amazonaws.com/AWSServiceRoleForEC2Spot',
+          'ec2fleet.amazonaws.com/AWSServiceRoleForEC2Fleet',
+        ].map((role) =>
           stack.formatArn({
             service: 'iam',
             region: '',
             resource: 'role',
-            resourceName: 'aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot',
+            resourceName: `aws-service-role/${role}`,
           }),
-        ],
-        conditions: { StringEquals: { 'iam:AWSServiceName': 'spot.amazonaws.com' } },
+        ),
+        conditions: { StringEquals: { 'iam:AWSServiceName': ['spot.amazonaws.com', 'ec2fleet.amazonaws.com'] } },
       },
       {
         actions: ['iam:PassRole'],

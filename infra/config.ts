@@ -1,3 +1,5 @@
+import { imageProblem } from '../functions/core/image.ts';
+import { checkWindow, type MaintenanceWindow } from '../functions/core/window.ts';
 import { addressesOf, isReserved } from './addresses.ts';
 
 /** What a person configures of one database. */
@@ -14,7 +16,12 @@ export interface DatabaseConfig {
   readonly image: string;
   /** CIDR blocks from which clients connect to port 5432. Default: Keeper's own network. */
   readonly clients?: readonly string[];
+  /** When Keeper may move the database without need: back to Spot, onto the newest AMI. Default: {@link DEFAULT_WINDOW}. */
+  readonly window?: MaintenanceWindow;
 }
+
+/** Every night. */
+export const DEFAULT_WINDOW: MaintenanceWindow = { from: '03:00', hours: 2 };
 
 export interface KeeperConfig {
   /** Mail addresses that are told what happened. */
@@ -87,13 +94,8 @@ function* checkDatabase(field: string, database: DatabaseConfig): Generator<stri
       yield `${field}.instanceTypes: ${JSON.stringify(type)} is no ARM (Graviton) type; write for example t4g.small`;
     }
   }
-  if (!/^[a-z0-9][a-z0-9._/-]*(:\w[\w.-]{0,127})(@sha256:[0-9a-f]{64})?$/.test(database.image)) {
-    yield `${field}.image: ${JSON.stringify(database.image)} has no tag or is no image name; write for example timescale/timescaledb:2.19.3-pg16`;
-  } else if (/pg1[89]|postgres:1[89]/.test(database.image)) {
-    yield `${field}.image: the images of PostgreSQL 18 and later keep their data elsewhere, which Keeper does not know yet; write for example timescale/timescaledb:2.19.3-pg16`;
-  } else if (/:latest(@|$)/.test(database.image)) {
-    yield `${field}.image: latest may be another PostgreSQL on the next host; write for example timescale/timescaledb:2.19.3-pg16`;
-  }
+  const problem = imageProblem(database.image);
+  if (problem) yield `${field}.image: ${problem}`;
   for (const cidr of database.clients ?? []) {
     if (!/^(\d{1,3}\.){3}\d{1,3}\/\d{1,2}$/.test(cidr)) {
       yield `${field}.clients: ${JSON.stringify(cidr)} is no IPv4 CIDR block; write for example 10.42.0.0/16`;
@@ -101,6 +103,7 @@ function* checkDatabase(field: string, database: DatabaseConfig): Generator<stri
       yield `${field}.clients: ${cidr} opens the database to the world; write the blocks of your clients, for example 10.42.0.0/16`;
     }
   }
+  for (const problem of checkWindow(database.window ?? DEFAULT_WINDOW)) yield `${field}.window.${problem}`;
 }
 
 /**

@@ -2,6 +2,7 @@ import { CfnDeletionPolicy, Stack, type StackProps, Tags, Validations } from 'aw
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import type { Construct } from 'constructs';
+import type { HostSpec } from '../functions/core/host-spec.ts';
 import { BLANK_TAG, DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
 import type { DatabaseConfig, KeeperConfig } from './config.ts';
 import { Network } from './network.ts';
@@ -41,12 +42,22 @@ export class DataStack extends Stack {
     // holds nothing.
     Tags.of(volume).add(BLANK_TAG, 'true');
 
-    const parameter = new ssm.CfnParameter(this, `LiveVolume-${name}`, {
+    this.#addParameter(`LiveVolume-${name}`, {
       name: `/keeper/${name}/volume-id`,
-      type: 'String',
       value: volume.ref,
       description: `The live data volume of ${name}; its history is the audit trail.`,
     });
+    const host: HostSpec = { instanceTypes: database.instanceTypes, image: database.image };
+    // A deployment that changes the configuration writes it anew; one that does not leaves what a runbook has recorded.
+    this.#addParameter(`Host-${name}`, {
+      name: `/keeper/${name}/host`,
+      value: JSON.stringify(host),
+      description: `What hosts of ${name} are made of: as configured, and since then as the last planned move has proven.`,
+    });
+  }
+
+  #addParameter(id: string, props: Omit<ssm.CfnParameterProps, 'type'>): void {
+    const parameter = new ssm.CfnParameter(this, id, { ...props, type: 'String' });
     parameter.cfnOptions.deletionPolicy = CfnDeletionPolicy.RETAIN;
     parameter.cfnOptions.updateReplacePolicy = CfnDeletionPolicy.RETAIN;
   }

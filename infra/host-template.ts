@@ -60,7 +60,6 @@ export class HostTemplate extends Construct {
       `export KEEPER_DATABASE='${name}'`,
       `export KEEPER_REGION='${stack.region}'`,
       `export KEEPER_ADDRESS='${database.address}'`,
-      `export KEEPER_IMAGE='${database.image}'`,
       `export KEEPER_PASSWORD_PARAMETER='/keeper/${name}/password'`,
       ...script,
     ].join('\n');

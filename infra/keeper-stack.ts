@@ -18,12 +18,14 @@ import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
 import type { Construct } from 'constructs';
 import { RELEASE_EXECUTION_SECONDS } from '../functions/core/decide.ts';
+import { NEWEST_AMI_PARAMETER } from '../functions/core/host-spec.ts';
 import type { Database } from '../functions/shared/database.ts';
+import { Change, GROW_SECONDS, UPDATE_EXTENSION_SECONDS } from '../workflows/change.ts';
 import { NoteNotice } from '../workflows/note-notice.ts';
 import { CHECKPOINT_SECONDS, Relocate, VERIFY_SECONDS } from '../workflows/relocate.ts';
 import { may } from './capabilities.ts';
 import { Command, VOLUME_ID } from './command.ts';
-import type { KeeperConfig } from './config.ts';
+import { DEFAULT_WINDOW, type KeeperConfig } from './config.ts';
 import { HostTemplate } from './host-template.ts';
 import { KeeperFunction } from './keeper-function.ts';
 import type { Network } from './network.ts';
@@ -64,7 +66,7 @@ export class KeeperStack extends Stack {
 
     const image = new CfnParameter(this, 'HostImage', {
       type: 'AWS::SSM::Parameter::Value<AWS::EC2::Image::Id>',
-      default: '/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64',
+      default: NEWEST_AMI_PARAMETER,
       description: 'Amazon Linux 2023 for ARM; the newest one at each deployment.',
     });
     const databases: Record<string, Omit<Database, 'name' | 'volumeId'>> = {};
@@ -84,7 +86,8 @@ export class KeeperStack extends Stack {
         address,
         launchTemplateId: template.launchTemplateId,
         subnetId,
-        instanceTypes: database.instanceTypes,
+        zone: database.zone,
+        configuredTypes: database.instanceTypes,
       };
     }
 
@@ -94,10 +97,23 @@ export class KeeperStack extends Stack {
         parameters: { seconds: { description: 'Time after which it gives up', allowedPattern: '^[1-9][0-9]{0,2}$' } },
         timeoutSeconds: CHECKPOINT_SECONDS + 5,
       }),
+      grow: new Command(this, 'grow', {
+        description: "Keeper: grow the file system to its volume's size, while the database serves.",
+        parameters: {
+          volumeId: VOLUME_ID,
+          sizeGiB: { description: 'How large the volume is, in GiB', allowedPattern: '^[1-9][0-9]{0,4}$' },
+        },
+        timeoutSeconds: GROW_SECONDS,
+      }),
       release: new Command(this, 'release', {
         description: 'Keeper: stop the database cleanly and let go of its volume.',
         parameters: { volumeId: VOLUME_ID },
         timeoutSeconds: RELEASE_EXECUTION_SECONDS,
+      }),
+      updateExtension: new Command(this, 'update-extension', {
+        description: 'Keeper: ALTER EXTENSION timescaledb UPDATE in every database that has it.',
+        parameters: {},
+        timeoutSeconds: UPDATE_EXTENSION_SECONDS,
       }),
       verify: new Command(this, 'verify', {
         description: 'Keeper: prove with a real write that this host serves the database.',
@@ -121,12 +137,17 @@ export class KeeperStack extends Stack {
       look: new KeeperFunction(this, 'look', {
         description: 'Keeper: what a relocation does next.',
         timeout: Duration.seconds(25),
-        may: observe,
+        may: { ...observe, 'read-status-checks': can.readStatusChecks },
       }),
       launch: new KeeperFunction(this, 'launch', {
         description: 'Keeper: launches a replacement that reports when it is armed.',
         timeout: Duration.seconds(60),
-        may: { ...observe, 'launch-hosts': can.launchHosts, 'terminate-hosts': can.terminateHosts },
+        may: {
+          ...observe,
+          'read-host-specs': can.readHostSpecs,
+          'launch-hosts': can.launchHosts,
+          'terminate-hosts': can.terminateHosts,
+        },
       }),
       move: new KeeperFunction(this, 'move', {
         description: 'Keeper: brings volume and address to the armed host.',
@@ -147,6 +168,7 @@ export class KeeperStack extends Stack {
           ...observe,
           'terminate-hosts': can.terminateHosts,
           'record-proof': can.recordProof,
+          'record-host-specs': can.recordHostSpecs,
         },
       }),
     };
@@ -161,6 +183,42 @@ export class KeeperStack extends Stack {
       commands,
       topic,
     });
+    const machineArn = (name: string) =>
+      this.formatArn({
+        service: 'states',
+        resource: 'stateMachine',
+        resourceName: `${this.stackName.toLowerCase()}-${name}`,
+        arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+      });
+    // By name: the runbooks themselves call this function.
+    const machines = ['relocate', 'scale-up', 'patch'].map(machineArn);
+    const preflight = new KeeperFunction(this, 'preflight', {
+      description: 'Keeper: whether what a runbook is asked for can be done.',
+      timeout: Duration.seconds(50),
+      environment: { MACHINES: JSON.stringify(machines) },
+      may: {
+        ...observe,
+        'read-status-checks': can.readStatusChecks,
+        'read-host-specs': can.readHostSpecs,
+        'read-images': can.readImages,
+        'read-instance-types': can.readInstanceTypes,
+        'read-modifications': can.readModifications,
+        'see-runbooks': [{ actions: ['states:ListExecutions'], resources: machines }],
+      },
+    });
+    for (const [id, runbook] of [
+      ['ScaleUp', 'scale-up'],
+      ['Patch', 'patch'],
+    ] as const) {
+      new Change(this, id, {
+        runbook,
+        databases,
+        preflight: preflight.lambda,
+        relocate: relocate.stateMachine,
+        commands,
+        topic,
+      });
+    }
     const noteNotice = new NoteNotice(this, 'NoteNotice', { databases: names });
     const { stateMachineArn } = relocate.stateMachine;
     const relocations = [
@@ -197,15 +255,24 @@ export class KeeperStack extends Stack {
       undelivered,
       environment: {
         RELOCATE_ARN: stateMachineArn,
+        MACHINES: JSON.stringify(machines),
         DATABASES: JSON.stringify(
-          Object.fromEntries(names.map((name) => [name, { address: databases[name]?.address }])),
+          Object.fromEntries(
+            Object.entries(config.databases).map(([name, { address, window = DEFAULT_WINDOW }]) => [
+              name,
+              { address, window },
+            ]),
+          ),
         ),
       },
       may: {
         ...observe,
+        'read-status-checks': can.readStatusChecks,
+        'read-images': can.readImages,
         'read-parameters': can.readParameters,
         'terminate-hosts': can.terminateHosts,
-        'see-relocations': [{ actions: ['states:ListExecutions'], resources: [stateMachineArn] }],
+        'remove-expired': can.removeExpired,
+        'see-relocations': [{ actions: ['states:ListExecutions'], resources: machines }],
         'start-relocations': startRelocations,
       },
     });
@@ -228,6 +295,18 @@ export class KeeperStack extends Stack {
         eventPattern: {
           source: ['aws.ec2'],
           detailType: ['EC2 Spot Instance Interruption Warning', 'EC2 Instance Rebalance Recommendation'],
+        },
+      },
+      onInterruption,
+    );
+    const onLoss = rule(
+      'HostLost',
+      {
+        description: 'Keeper: an instance ends, by whomever.',
+        eventPattern: {
+          source: ['aws.ec2'],
+          detailType: ['EC2 Instance State-change Notification'],
+          detail: { state: ['stopping', 'stopped', 'shutting-down', 'terminated'] },
         },
       },
       onInterruption,
@@ -276,7 +355,7 @@ export class KeeperStack extends Stack {
       serviceToken: removeHosts.lambda.functionArn,
       properties: { RelocateArn: stateMachineArn, Databases: names },
     });
-    for (const rule of [everyMinute, onNotice]) rule.node.addDependency(hosts);
+    for (const rule of [everyMinute, onNotice, onLoss]) rule.node.addDependency(hosts);
     for (const template of templates) hosts.node.addDependency(template, template.mayReport());
   }
 }

@@ -25,7 +25,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   'functions/core': { from: [], packages: [] },
   'functions/shared': { from: ['functions/core'], packages: LAMBDA },
   ...Object.fromEntries(
-    ['launch', 'look', 'move', 'on-interruption', 'reconcile', 'remove-hosts', 'retire'].map((handler) => [
+    ['launch', 'look', 'move', 'on-interruption', 'preflight', 'reconcile', 'remove-hosts', 'retire'].map((handler) => [
       `functions/${handler}`,
       { from: ['functions/core', 'functions/shared'], packages: LAMBDA },
     ]),

@@ -4,13 +4,14 @@ import * as logs from 'aws-cdk-lib/aws-logs';
 import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
 import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
 import { Construct } from 'constructs';
-import { DATABASE_TAG, INTERRUPTED_AT_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { DATABASE_TAG, INTERRUPTED_AT_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../functions/core/tags.ts';
 import { jsonata } from './jsonata.ts';
 import { grant } from './permission.ts';
 
 /**
  * Whose host is it that AWS announces to take, and a note of it on the host: a relocation that is already on its way reads
- * the deadline there. Express and synchronous; called by functions/on-interruption, which has no EC2 client.
+ * the deadline there. Of a host that ends, only one matters that has served and still holds its volume: the others were
+ * left on purpose. Express and synchronous; called by functions/on-interruption, which has no EC2 client.
  *
  * Input: a Notice. Output: `{ "database": name | null }`.
  */
@@ -29,9 +30,10 @@ export class NoteNotice extends Construct {
       assign: {
         notice: jsonata('$states.input'),
         tags: jsonata('$merge([{}, $states.result.Reservations.Instances.Tags.{ Key: Value }])'),
+        volumes: jsonata('$count($states.result.Reservations.Instances.BlockDeviceMappings)'),
       },
     });
-    const foreign = sfn.Succeed.jsonata(this, "Not one of Keeper's hosts", { outputs: { database: null } });
+    const foreign = sfn.Succeed.jsonata(this, 'No host that serves', { outputs: { database: null } });
     const noted = sfn.Succeed.jsonata(this, 'A host of Keeper', {
       outputs: { database: jsonata(`$lookup($tags, '${DATABASE_TAG}')`) },
     });
@@ -47,13 +49,15 @@ export class NoteNotice extends Construct {
     });
     const names = JSON.stringify(props.databases).replaceAll('"', "'");
     const ours = `$lookup($tags, '${ROLE_TAG}') = 'host' and $lookup($tags, '${DATABASE_TAG}') in ${names}`;
+    // Beside the root volume it has another one.
+    const served = `$exists($lookup($tags, '${VERIFIED_AT_TAG}')) and $volumes > 1`;
     for (const task of [result, note]) {
       task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 3, backoffRate: 2 });
     }
     result.next(
       sfn.Choice.jsonata(this, 'Ours?')
         .when(sfn.Condition.jsonata(jsonata(`${ours} and $exists($notice.noticedAt)`)), note)
-        .when(sfn.Condition.jsonata(jsonata(ours)), noted)
+        .when(sfn.Condition.jsonata(jsonata(`${ours} and ($notice.kind != 'host-lost' or ${served})`)), noted)
         .otherwise(foreign),
     );
     note.next(noted);

@@ -5,11 +5,14 @@ import type * as sns from 'aws-cdk-lib/aws-sns';
 import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
 import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
 import { Construct } from 'constructs';
+import type { HostSpec } from '../functions/core/host-spec.ts';
 import { DATABASE_TAG } from '../functions/core/tags.ts';
-import type { Database } from '../functions/shared/database.ts';
+import { catchAll, causeOf } from './failures.ts';
+import { type Databases, findDatabase } from './find-database.ts';
 import { jsonata } from './jsonata.ts';
 import { grant, type Permission } from './permission.ts';
 import { runCommand, UNANSWERED } from './run-command.ts';
+import { type TellProps, tell } from './tell.ts';
 
 /** A document of Systems Manager, by name and ARN. */
 export interface CommandDocument {
@@ -18,12 +21,30 @@ export interface CommandDocument {
 }
 
 export interface RelocateProps {
-  /** What the functions have to know of each database; the volume is read when a relocation starts. */
-  readonly databases: Readonly<Record<string, Omit<Database, 'name' | 'volumeId'>>>;
+  readonly databases: Databases;
   readonly functions: Readonly<Record<'look' | 'launch' | 'move' | 'retire', lambda.IFunction>>;
   readonly commands: Readonly<Record<'checkpoint' | 'verify', CommandDocument>>;
   /** Where people are told. */
   readonly topic: sns.ITopic;
+}
+
+/** What an execution is started with. */
+export interface RelocateInput {
+  readonly database: string;
+  /** The instance that is to be left. */
+  readonly source?: string;
+  /** For people: why. */
+  readonly reason?: string;
+  /** When AWS announced that it takes the source, ISO 8601. */
+  readonly noticedAt?: string;
+  /** What is to be different on the new host. */
+  readonly host?: Partial<HostSpec>;
+  /** What is recorded of that for later hosts, once the new one has proven itself; default: the same. */
+  readonly record?: Partial<HostSpec>;
+  /** `spot`: it is no move when only on demand can be had. */
+  readonly lifecycle?: 'spot';
+  /** Nothing forces this move: it is called off when no host can be had, and goes back when the new one does not serve. */
+  readonly planned?: boolean;
 }
 
 /** How long the checkpoint may write; longer than the arming takes would only delay the move. */
@@ -36,8 +57,8 @@ const MOST_FAILED_HOSTS = 5;
 const MOST_VERIFICATIONS = 200;
 /** Times that the host is asked itself, at least two seconds apart, before Systems Manager is asked to look. */
 const MOST_QUESTIONS = 15;
-/** No host. */
-const NOBODY = jsonata("''");
+/** For `retire`: nothing was left, and nobody has proven anything. */
+const NOBODY_PROVEN = { sources: [], verified: jsonata("''"), record: {} };
 const NEVER_ASKED = { status: 'NotAsked', detail: 'not asked yet', stdout: 'nothing' };
 /** Attempts to arm a replacement in one execution: about an hour; reconcile starts the next one. */
 const MOST_ATTEMPTS = 300;
@@ -46,13 +67,9 @@ const TELL_EVERY = 10;
 /** And of a move that does not get on every seventh time: about every five minutes. */
 const TELL_WAITING_EVERY = 7;
 
-/**
- * The cause of an error, cut to what a mail and a failed execution can show. Of a function's error, which is JSON, it is the
- * sentence; a timeout has no cause.
- */
-function causeOf(error: string, otherwise: string): string {
-  const text = `$contains(${error}.Cause, '"errorMessage"') ? $parse(${error}.Cause).errorMessage : ${error}.Cause`;
-  return `$exists(${error}.Cause) ? $substring(${text}, 0, 1000) : ${otherwise}`;
+/** What went wrong with a host, added to what went wrong before; the last five, because mails and causes are limited. */
+function trouble(text: string): string {
+  return jsonata(`[$append($troubles, $substring(${text}, 0, 400))[[-5..-1]]]`);
 }
 
 /** What a function throws when trying again is of no use. @see functions/core/errors.ts */
@@ -61,15 +78,17 @@ const PERMANENT_ERRORS = ['VolumeUnusable', 'MalformedInput', 'UnauthorizedOpera
 /**
  * Brings a database's volume and address from one host to another.
  *
- * Input: `{ "database": name, "source"?: instance id, "reason"?: text, "noticedAt"?: ISO 8601 }`. Without a source it is
- * the host that holds the volume; when none does (the first boot, a lost host) the database comes up on a new one.
+ * Input: {@link RelocateInput}. Without a source it is the host that holds the volume; when none does (the first boot, a
+ * lost host) the database comes up on a new one.
  *
  *   Look ─ arm ──► Prepare (arm a replacement ∥ checkpoint) ──► Move the volume ──► Verify ──► Retire the source ──► Publish
- *     ▲   └ move (the deadline has passed) ───────────────────────▲   │               │
+ *     ▲   ├ move (the deadline has passed) ───────────────────────▲   │               │
+ *     │   └ back (a planned move whose new host does not serve) ──┘   │               │
  *     └──────────── not armed, target lost, not verified ─────────────┴───────────────┘
  *
  * Every way out is honest: Relocated, Nothing to do (with the reason), or a failure that tells people. A relocation that
  * has stopped the source goes on until a host serves or the machine's timeout ends it, and then reconcile starts the next.
+ * A planned one that did not get what it wanted fails, with its reasons, once the database serves again.
  */
 export class Relocate extends Construct {
   readonly stateMachine: sfn.StateMachine;
@@ -77,6 +96,7 @@ export class Relocate extends Construct {
   #cleanUp: sfn.State | undefined;
   #leaving: sfn.Choice | undefined;
   #finished: sfn.State | undefined;
+  #told: sfn.State | undefined;
 
   constructor(scope: Construct, id: string, props: RelocateProps) {
     super(scope, id);
@@ -105,11 +125,10 @@ export class Relocate extends Construct {
   }
 
   #definition(): sfn.IChainable {
-    const read = sfn.Pass.jsonata(this, 'Read the configuration', {
-      assign: {
-        request: jsonata('$states.input'),
-        configured: this.#props.databases,
-        execution: jsonata('$states.context.Execution.Name'),
+    return findDatabase(this, {
+      databases: this.#props.databases,
+      variables: {
+        source: jsonata("$exists($states.input.source) ? $states.input.source : ''"),
         attempt: 1,
         failedHosts: 0,
         verifications: 0,
@@ -120,37 +139,16 @@ export class Relocate extends Construct {
         stopTried: false,
         sources: [],
         armed: jsonata("''"),
-        told: 0,
+        planned: jsonata('$exists($states.input.planned) and $states.input.planned'),
+        wayBack: jsonata("''"),
+        wayBackTried: false,
+        // How the newest replacement is made: `wanted` or `recorded`; `back` when it is the host that served before.
+        madeAs: jsonata("''"),
+        troubles: [],
       },
+      next: this.#look(),
+      failed: this.#failed(),
     });
-    const unknown = this.#fail(
-      'Unknown database',
-      'UnknownDatabase',
-      "'there is no database of this name; configured are: ' & $join($keys($configured), ', ')",
-    );
-    const findVolume = this.#guarded(
-      tasks.CallAwsService.jsonata(this, 'Find the data volume', {
-        service: 'ssm',
-        action: 'getParameter',
-        parameters: { Name: jsonata("'/keeper/' & $request.database & '/volume-id'") },
-        iamResources: ['*'],
-        taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
-        assign: {
-          database: jsonata(
-            "$merge([$lookup($configured, $request.database), { 'name': $request.database, 'volumeId': $states.result.Parameter.Value }])",
-          ),
-          source: jsonata("$exists($request.source) ? $request.source : ''"),
-        },
-      }),
-    );
-    const look = this.#look();
-    read.next(
-      sfn.Choice.jsonata(this, 'Known database?')
-        .when(sfn.Condition.jsonata(jsonata('$exists($lookup($configured, $request.database))')), findVolume)
-        .otherwise(unknown),
-    );
-    findVolume.next(look);
-    return read;
   }
 
   #look(): sfn.State {
@@ -163,11 +161,15 @@ export class Relocate extends Construct {
         // The notice was for the host that was named, and for no later one.
         noticedAt: jsonata("$exists($request.noticedAt) and $source = $request.source ? $request.noticedAt : ''"),
         stopTried: jsonata('$stopTried'),
+        planned: jsonata("$planned ? { 'wayBackId': $wayBack, 'wayBackTried': $wayBackTried } : false"),
       },
       assign: {
         plan: jsonata('$states.result.Payload'),
         source: jsonata('$exists($states.result.Payload.sourceId) ? $states.result.Payload.sourceId : $source'),
         sources: jsonata('[$distinct($append($sources, $states.result.Payload.sourceId))]'),
+        wayBack: jsonata(
+          '$attempt = 1 and $states.result.Payload.sourceServes ? $states.result.Payload.sourceId : $wayBack',
+        ),
         deadline: jsonata('$exists($states.result.Payload.deadline) ? $states.result.Payload.deadline : 0'),
         lookedAt: jsonata('$millis()'),
         again: 0,
@@ -176,18 +178,31 @@ export class Relocate extends Construct {
     });
     const wait = sfn.Wait.jsonata(this, 'Wait a moment', { time: sfn.WaitTime.duration(Duration.seconds(5)) });
     wait.next(look);
-    const nothing = sfn.Succeed.jsonata(this, 'Nothing to do', {
-      outputs: { database: jsonata('$database.name'), outcome: 'nothing to do', reason: jsonata('$plan.reason') },
-    });
     // Replacements of earlier attempts may be there.
-    const retire = this.#retire('Retire what is not needed', { sources: [], verified: NOBODY });
-    retire.next(nothing);
+    const retire = this.#retire('Retire what is not needed', NOBODY_PROVEN);
+    retire.next(
+      this.#standBack(
+        'Nothing to do',
+        { outcome: 'nothing to do', reason: '$plan.reason' },
+        sfn.Succeed.jsonata(this, 'Nothing to do', { outputs: jsonata('$outcome') }),
+      ),
+    );
     const move = this.#move(look);
+    const back = sfn.Pass.jsonata(this, 'Go back', {
+      assign: { armed: jsonata('$plan.targetId'), wayBackTried: true, madeAs: 'back', stopTried: false },
+    });
+    back.next(move);
+    const callOff = this.#giveUp('Call it off', {
+      Error: 'CalledOff',
+      Cause: jsonata("$plan.reason & '; ' & $join($troubles, '; ')"),
+    });
     look.next(
       sfn.Choice.jsonata(this, 'What next?')
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'arm'")), this.#prepare(look, move))
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'move'")), move)
+        .when(sfn.Condition.jsonata(jsonata("$plan.next = 'back'")), back)
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'wait'")), wait)
+        .when(sfn.Condition.jsonata(jsonata("$plan.next = 'call-off'")), callOff)
         .otherwise(retire),
     );
     return look;
@@ -208,6 +223,9 @@ export class Relocate extends Construct {
         database: jsonata('$database'),
         execution: jsonata('$execution'),
         attempt: jsonata('$attempt'),
+        wanted: jsonata(
+          "$plan.hosts = 'wanted' ? $merge([{}, $exists($request.host) ? { 'host': $request.host } : {}, $exists($request.lifecycle) ? { 'lifecycle': $request.lifecycle } : {}]) : {}",
+        ),
         taskToken: jsonata('$states.context.Task.Token'),
       }),
       // The host answers, not the function: there is one attempt a token, and the next one is a new state entry.
@@ -237,6 +255,7 @@ export class Relocate extends Construct {
         armed: jsonata("$exists($states.result[0].host) ? $states.result[0].host : ''"),
         notArmed: jsonata('$exists($states.result[0].error) ? $states.result[0] : {}'),
         checkpoint: jsonata('$states.result[1].checkpoint'),
+        madeAs: jsonata('$plan.hosts'),
       },
     });
     prepare.branch(
@@ -251,6 +270,7 @@ export class Relocate extends Construct {
       assign: {
         attempt: jsonata('$attempt + 1'),
         failedHosts: jsonata("$notArmed.error = 'NoCapacity' ? $failedHosts : $failedHosts + 1"),
+        troubles: trouble("$notArmed.error & ': ' & $notArmed.cause"),
       },
     });
     const wait = sfn.Wait.jsonata(this, 'Wait for another try', { time: sfn.WaitTime.duration(Duration.seconds(10)) });
@@ -288,7 +308,8 @@ export class Relocate extends Construct {
     prepare.next(
       sfn.Choice.jsonata(this, 'Armed?')
         .when(sfn.Condition.jsonata(jsonata("$armed != ''")), move)
-        .when(sfn.Condition.jsonata(jsonata(`$attempt % ${TELL_EVERY} = 1`)), tell)
+        // Of a planned move whose source serves, people hear when it ends.
+        .when(sfn.Condition.jsonata(jsonata(`$attempt % ${TELL_EVERY} = 1 and $not($planned)`)), tell)
         .otherwise(again),
     );
     return prepare;
@@ -299,9 +320,11 @@ export class Relocate extends Construct {
       payload: {
         database: jsonata('$database'),
         execution: jsonata('$execution'),
-        source: jsonata('$source'),
+        // On the way back it is the target.
+        source: jsonata("$source = $armed ? '' : $source"),
         target: jsonata('$armed'),
         deadline: jsonata('$deadline'),
+        fenceSource: jsonata('$exists($plan.fenceSource)'),
         startedAt: jsonata('$lookedAt'),
         executionStartedAt: jsonata('$states.context.Execution.StartTime'),
       },
@@ -318,10 +341,14 @@ export class Relocate extends Construct {
       next: move,
     });
     const replace = sfn.Pass.jsonata(this, 'Another replacement', {
-      assign: { attempt: jsonata('$attempt + 1'), notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') } },
+      assign: {
+        attempt: jsonata('$attempt + 1'),
+        notArmed: { error: 'TargetLost', cause: jsonata('$moved.reason') },
+        troubles: trouble('$moved.reason'),
+      },
     });
     replace.next(look);
-    const superseded = this.#retire('Retire what nobody waits for', { sources: [], verified: NOBODY });
+    const superseded = this.#retire('Retire what nobody waits for', NOBODY_PROVEN);
     // The host that is to be left may be the very one to which another relocation has brought the database.
     const again = sfn.Pass.jsonata(this, 'Look at the host again', {
       assign: { source: jsonata('$request.source'), stopTried: false },
@@ -329,11 +356,13 @@ export class Relocate extends Construct {
     again.next(look);
     superseded.next(
       sfn.Choice.jsonata(this, 'A host to be left?')
-        .when(sfn.Condition.jsonata(jsonata('$exists($request.source)')), again)
+        .when(sfn.Condition.jsonata(jsonata('$exists($request.source) and $not($planned)')), again)
         .otherwise(
-          sfn.Succeed.jsonata(this, 'Superseded', {
-            outputs: { database: jsonata('$database.name'), outcome: 'superseded', reason: jsonata('$moved.reason') },
-          }),
+          this.#standBack(
+            'Superseded',
+            { outcome: 'superseded', reason: '$moved.reason' },
+            sfn.Succeed.jsonata(this, 'Superseded', { outputs: jsonata('$outcome') }),
+          ),
         ),
     );
     move.next(
@@ -364,6 +393,7 @@ export class Relocate extends Construct {
         report: { of: 'nobody', text: 'nothing' },
         verifyCommand: NEVER_ASKED,
         stopTried: false,
+        troubles: trouble("$moved.host & ' did not serve: ' & $verifyCommand.status & ': ' & $verifyCommand.detail"),
       },
     });
     leave.next(look);
@@ -418,7 +448,10 @@ export class Relocate extends Construct {
       assign: {
         asked: jsonata('$asked + 1'),
         report: {
-          of: jsonata("$substringBefore($states.result.Parameter.Value, '\\n')"),
+          // A host to which the database comes back has reported once before.
+          of: jsonata(
+            "$toMillis($states.result.Parameter.LastModifiedDate) < $lookedAt ? 'nobody' : $substringBefore($states.result.Parameter.Value, '\\n')",
+          ),
           text: jsonata("$trim($substringAfter($states.result.Parameter.Value, '\\n'))"),
         },
       },
@@ -458,14 +491,18 @@ export class Relocate extends Construct {
     const retire = this.#retire('Retire the source', {
       sources: jsonata('$sources'),
       verified: jsonata('$moved.host'),
+      record: jsonata(
+        "$madeAs = 'wanted' ? ($exists($request.record) ? $request.record : $exists($request.host) ? $request.host : {}) : {}",
+      ),
     });
     const result = {
       database: jsonata('$database.name'),
       outcome: 'relocated',
       reason: jsonata("$exists($request.reason) ? $request.reason : 'asked for'"),
-      from: jsonata('$sources'),
+      from: jsonata('[$sources[$ != $moved.host]]'),
       to: jsonata('$moved.host'),
       lifecycle: jsonata('$states.input.Payload.lifecycle'),
+      instanceType: jsonata('$states.input.Payload.instanceType'),
       attempts: jsonata('$attempt'),
       checkpoint: jsonata('$checkpoint'),
       takeover: jsonata(
@@ -479,13 +516,48 @@ export class Relocate extends Construct {
       next: relocated,
     });
     const summarise = sfn.Pass.jsonata(this, 'Summarise', { assign: { result } });
+    const notAsPlanned = sfn.Pass.jsonata(this, 'Not as planned', {
+      assign: {
+        failure: {
+          Error: jsonata("$madeAs = 'back' ? 'WentBack' : 'NotAsPlanned'"),
+          Cause: jsonata(
+            "'the database serves ' & ($madeAs = 'back' ? 'on ' & $moved.host & ' again' : 'on ' & $moved.host & ', which is made as before') & '; ' & $join($troubles, '; ')",
+          ),
+        },
+      },
+    });
+    notAsPlanned.next(this.#tellOfFailure());
     retire.next(summarise);
-    summarise.next(publish);
+    summarise.next(
+      sfn.Choice.jsonata(this, 'As planned?')
+        .when(sfn.Condition.jsonata(jsonata("$planned and $madeAs != 'wanted'")), notAsPlanned)
+        .otherwise(publish),
+    );
     this.#finished = retire;
     return retire;
   }
 
-  #retire(id: string, input: { sources: string | string[]; verified: string }): tasks.LambdaInvoke {
+  /** Another relocation has done what was needed. That is a good end, unless somebody waits for this one's own result. */
+  #standBack(id: string, { outcome, reason }: { outcome: string; reason: string }, end: sfn.State): sfn.State {
+    const state = sfn.Pass.jsonata(this, `${id}: say so`, {
+      assign: { outcome: { database: jsonata('$database.name'), outcome, reason: jsonata(reason) } },
+    });
+    const failed = this.#giveUp(`${id}, but it was planned`, {
+      Error: 'Superseded',
+      Cause: jsonata("$outcome.reason & '; this move is not needed or not possible any more: start it again if it is'"),
+    });
+    state.next(
+      sfn.Choice.jsonata(this, `${id}: was it planned?`)
+        .when(sfn.Condition.jsonata(jsonata('$planned')), failed)
+        .otherwise(end),
+    );
+    return state;
+  }
+
+  #retire(
+    id: string,
+    input: { sources: string | string[]; verified: string; record: object | string },
+  ): tasks.LambdaInvoke {
     return this.#invoke(id, 'retire', 40, {
       payload: { database: jsonata('$database'), execution: jsonata('$execution'), ...input },
     });
@@ -494,23 +566,13 @@ export class Relocate extends Construct {
   /** Ends in failure after putting things back: replacements that do not hold the volume go, people are told. */
   #failed(): sfn.State {
     if (this.#cleanUp) return this.#cleanUp;
-    const fail = sfn.Fail.jsonata(this, 'Failed', {
-      error: jsonata('$failure.Error'),
-      cause: jsonata('$failure.Cause'),
-    });
-    const tell = this.#tell('Tell people that it failed', {
-      subject: "'Keeper: the relocation of ' & $request.database & ' failed'",
-      message:
-        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper tries again by itself; if this mail comes again, somebody has to look.'",
-      next: fail,
-    });
+    const tell = this.#tellOfFailure();
     const cleanUp = tasks.LambdaInvoke.jsonata(this, 'Clean up', {
       lambdaFunction: this.#props.functions.retire,
       payload: sfn.TaskInput.fromObject({
         database: jsonata('$database'),
         execution: jsonata('$execution'),
-        sources: [],
-        verified: NOBODY,
+        ...NOBODY_PROVEN,
       }),
       retryOnServiceExceptions: false,
       taskTimeout: sfn.Timeout.duration(Duration.seconds(40)),
@@ -522,34 +584,24 @@ export class Relocate extends Construct {
     return cleanUp;
   }
 
+  #tellOfFailure(): sfn.State {
+    this.#told ??= this.#tell('Tell people that it failed', {
+      subject: "'Keeper: the relocation of ' & $request.database & ' failed'",
+      message:
+        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper tries again by itself; if this mail comes again, somebody has to look.'",
+      next: sfn.Fail.jsonata(this, 'Failed', { error: jsonata('$failure.Error'), cause: jsonata('$failure.Cause') }),
+    });
+    return this.#told;
+  }
+
   #giveUp(id: string, failure: { Error: string; Cause: string }): sfn.State {
     const state = sfn.Pass.jsonata(this, id, { assign: { failure } });
     state.next(this.#failed());
     return state;
   }
 
-  #fail(id: string, error: string, cause: string): sfn.State {
-    return sfn.Fail.jsonata(this, id, { error, cause: jsonata(cause) });
-  }
-
-  /** A message to people. That it cannot be sent must not keep a database down. */
-  #tell(id: string, { subject, message, next }: { subject: string; message: string; next: sfn.State }): sfn.State {
-    const task = tasks.CallAwsService.jsonata(this, id, {
-      service: 'sns',
-      action: 'publish',
-      parameters: {
-        TopicArn: this.#props.topic.topicArn,
-        // docs.aws.amazon.com/sns/latest/api/API_Publish.html: fewer than 100 characters
-        Subject: jsonata(`$substring(${subject}, 0, 99)`),
-        Message: jsonata(message),
-      },
-      iamResources: ['*'],
-      taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
-    });
-    task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 3, backoffRate: 2 });
-    task.addCatch(next, { errors: ['States.ALL'] });
-    task.next(next);
-    return task;
+  #tell(id: string, props: Omit<TellProps, 'topic'>): sfn.State {
+    return tell(this, id, { topic: this.#props.topic, ...props });
   }
 
   /** A function of which every call is idempotent, so that whatever interrupts it is followed by another try. */
@@ -577,22 +629,8 @@ export class Relocate extends Construct {
     return this.#catchAll(task);
   }
 
-  #guarded(task: tasks.CallAwsService): tasks.CallAwsService {
-    task.addRetry({ errors: ['States.ALL'], interval: Duration.seconds(1), maxAttempts: 5, backoffRate: 2 });
-    return this.#catchAll(task);
-  }
-
   #catchAll<T extends { addCatch(handler: sfn.IChainable, props: sfn.CatchProps): unknown }>(state: T): T {
-    state.addCatch(this.#failed(), {
-      errors: ['States.ALL'],
-      assign: {
-        failure: {
-          Error: jsonata('$states.errorOutput.Error'),
-          Cause: jsonata(causeOf('$states.errorOutput', "'it took too long'")),
-        },
-      },
-    });
-    return state;
+    return catchAll(state, this.#failed());
   }
 
   #policies(role: iam.IRole): iam.Policy[] {

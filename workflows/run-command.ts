@@ -5,6 +5,8 @@ import type { Construct } from 'constructs';
 import { jsonata } from './jsonata.ts';
 
 export interface RunCommandProps {
+  /** The beginning of its variables' names; default: the name of the state. */
+  readonly name?: string;
   readonly documentName: string;
   /** JSONata expressions. */
   readonly hostId: string;
@@ -35,15 +37,16 @@ const LOOK_SECONDS = 2.3;
  * Runs one of commands/ on a host and waits for its end: send, look every two seconds, and give up when Systems Manager
  * should long have said how it went. Whatever is not Success is failure.
  */
-export function runCommand(scope: Construct, name: string, props: RunCommandProps): sfn.IChainable & sfn.State {
+export function runCommand(scope: Construct, state: string, props: RunCommandProps): sfn.IChainable & sfn.State {
   // A variable of an inner scope must not bear the name of one in an outer scope, so each command has its own.
+  const { name = state } = props;
   const [id, host, count, command] = ['Id', 'Host', 'Looks', 'Command'].map(
     (each) => `${name.toLowerCase()}${each}`,
   ) as [string, string, string, string];
   const { patienceSeconds = DELIVERY_SECONDS + props.executionSeconds + 15 } = props;
   const most = Math.ceil(patienceSeconds / LOOK_SECONDS);
 
-  const send = tasks.CallAwsService.jsonata(scope, name, {
+  const send = tasks.CallAwsService.jsonata(scope, state, {
     service: 'ssm',
     action: 'sendCommand',
     parameters: {
@@ -57,10 +60,10 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
     taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
     assign: { [id]: jsonata('$states.result.Command.CommandId'), [host]: jsonata(props.hostId), [count]: 0 },
   });
-  const wait = sfn.Wait.jsonata(scope, `${name}: wait`, {
+  const wait = sfn.Wait.jsonata(scope, `${state}: wait`, {
     time: sfn.WaitTime.duration(Duration.seconds(POLL_SECONDS)),
   });
-  const look = tasks.CallAwsService.jsonata(scope, `${name}: look`, {
+  const look = tasks.CallAwsService.jsonata(scope, `${state}: look`, {
     service: 'ssm',
     action: 'getCommandInvocation',
     parameters: { CommandId: jsonata(`$${id}`), InstanceId: jsonata(`$${host}`) },
@@ -83,7 +86,7 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
   send.addCatch(props.onFailure, { errors: ['States.ALL'], assign: { [command]: notSent } });
   // Right after SendCommand the invocation may not exist yet (API reference), and any other refusal may be passing.
   look.addCatch(
-    sfn.Choice.jsonata(scope, `${name}: not yet?`)
+    sfn.Choice.jsonata(scope, `${state}: not yet?`)
       .when(sfn.Condition.jsonata(jsonata(`$${count} < ${most}`)), wait)
       .otherwise(props.onFailure),
     {
@@ -98,7 +101,7 @@ export function runCommand(scope: Construct, name: string, props: RunCommandProp
       jsonata(`$${command}.status in ${JSON.stringify(statuses).replaceAll('"', "'")} and $${count} < ${limit}`),
     );
   look.next(
-    sfn.Choice.jsonata(scope, `${name}: done?`)
+    sfn.Choice.jsonata(scope, `${state}: done?`)
       .when(sfn.Condition.jsonata(jsonata(`$${command}.status = 'Success'`)), props.onSuccess)
       // What was not delivered in time never will be.
       .when(status(['Pending', 'Delayed'], Math.min(most, Math.ceil((DELIVERY_SECONDS + 5) / LOOK_SECONDS))), wait)

@@ -10,7 +10,6 @@ interface Configuration {
   readonly subnetId: string;
   /** The floating address. */
   readonly address: string;
-  readonly instanceTypes: readonly string[];
 }
 
 /**
@@ -29,15 +28,17 @@ export async function placeFirstHost(
   cloud.latencyScale = 0;
   events.pauseSchedules();
 
-  const { launchTemplateId, subnetId, address, instanceTypes } = configurationOf(stacks, name);
+  const { launchTemplateId, subnetId, address } = configurationOf(stacks, name);
   const volumeId = ssm.parameterValue(`/keeper/${name}/volume-id`);
   const { LaunchTemplateVersions } = await call('ec2', 'DescribeLaunchTemplateVersions', {
     LaunchTemplateId: launchTemplateId,
     Versions: ['$Latest'],
   });
   const script = Buffer.from(LaunchTemplateVersions[0].LaunchTemplateData.UserData, 'base64').toString();
-  const variables = `export KEEPER_VOLUME_ID='${volumeId}'\nexport KEEPER_FORMAT_BLANK='true'\n`;
-  const userData = script.replace('\n', () => `\n${variables}`);
+  const { instanceTypes, image } = JSON.parse(ssm.parameterValue(`/keeper/${name}/host`));
+  const variables = { KEEPER_IMAGE: image, KEEPER_VOLUME_ID: volumeId, KEEPER_FORMAT_BLANK: 'true' };
+  const lines = Object.entries(variables).map(([key, value]) => `export ${key}='${value}'\n`);
+  const userData = script.replace('\n', () => `\n${lines.join('')}`);
   const { Instances } = await call('ec2', 'CreateFleet', {
     Type: 'instant',
     LaunchTemplateConfigs: [

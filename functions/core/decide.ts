@@ -36,6 +36,8 @@ export interface Goal {
    * because AWS is about to take it. Absent: the source serves until a replacement is ready.
    */
   readonly deadline?: number;
+  /** EC2's status checks of the source fail: it is not asked to release anything but terminated, once a target runs. */
+  readonly fenceSource?: boolean;
 }
 
 export type Action =
@@ -109,8 +111,12 @@ export function decide(observed: Observed, goal: Goal, now: number): Decision {
       `the data volume ${volume.id} is attached to ${attachment.hostId}, which is not a host of this database: detach it there first`,
     );
   }
-  if (holder.id === target?.id && (attachment.state === 'attaching' || attachment.state === 'attached')) {
-    return settleOn(holder, attachment.state, observed, now);
+  if (holder.id === target?.id) {
+    if (attachment.state === 'attaching' || attachment.state === 'attached')
+      return settleOn(holder, attachment.state, observed, now);
+    // It is to come back to where it is coming from; if it does not leave first, another host is needed.
+    const stuck = whyStuck(observed, goal, holder, now);
+    return stuck ? decision({ kind: 'replace' }, stuck) : wait(`the volume is leaving ${holder.id}`);
   }
   if (holder.id !== goal.sourceId && holder.execution !== goal.execution) {
     if (isAlive(holder)) {
@@ -177,20 +183,18 @@ function freeVolume(
   if (detaching) {
     if (!target)
       return decision({ kind: 'replace' }, `the volume is leaving ${holder.id}, and no host is there to take it`);
-    const since = observed.asked.detach ?? observed.release?.sentAt ?? goal.startedAt ?? now;
-    if (now - since > DETACH_LIMIT_MS) {
-      return once(
-        { kind: 'fence', host: holder },
-        observed,
-        now,
-        `the volume has not left ${holder.id} for ${seconds(now - since)} s`,
-      );
-    }
-    return wait(`the volume is leaving ${holder.id}`);
+    const stuck = whyStuck(observed, goal, holder, now);
+    return stuck
+      ? once({ kind: 'fence', host: holder }, observed, now, stuck)
+      : wait(`the volume is leaving ${holder.id}`);
   }
   const { release } = observed;
   if (release?.status === 'succeeded') {
     return once({ kind: 'detach', host: holder }, observed, now, `${holder.id} has released the volume`);
+  }
+  if (goal.fenceSource && holder.id === goal.sourceId && target?.state === 'running') {
+    const why = `${holder.id} fails EC2's status checks: it is ended, so that it can no longer write`;
+    return once({ kind: 'fence', host: holder }, observed, now, why);
   }
   const givenUp = release && giveUpRelease(release, holder, now);
   // Without a host to take over nothing is won by killing the one that may still serve.
@@ -211,6 +215,14 @@ function freeVolume(
   }
   if (target) return wait(`${target.id} is starting; ${holder.id} serves meanwhile`);
   return decision({ kind: 'replace' }, `no host is there to take over; ${holder.id} serves meanwhile`);
+}
+
+/** Why a volume that is leaving a host is not waited for any longer, or undefined. */
+function whyStuck(observed: Observed, goal: Goal, holder: HostState, now: number): string | undefined {
+  const since = observed.asked.detach ?? observed.release?.sentAt ?? goal.startedAt ?? now;
+  return now - since > DETACH_LIMIT_MS
+    ? `the volume has not left ${holder.id} for ${seconds(now - since)} s`
+    : undefined;
 }
 
 /** Why the release command is not waited for any longer, or undefined. */

@@ -20,3 +20,7 @@ export class MalformedInput extends Error {
 export class LaunchRefused extends Error {
   override readonly name = 'LaunchRefused';
 }
+/** What a runbook was asked for cannot be done, or not now; nothing has been changed. */
+export class Refused extends Error {
+  override readonly name = 'Refused';
+}

@@ -8,11 +8,30 @@ export function relocationName(database: string, hostId: string): string {
 
 /** The name of a relocation that no host's loss named: one a minute at most. @param now milliseconds since the epoch */
 export function recoveryName(database: string, now: number): string {
-  const minute = new Date(now).toISOString().slice(0, 16).replace(':', '');
-  return `${database}-recover-${minute}`;
+  return `${database}-recover-${minuteOf(now)}`;
 }
 
-const NAME = /^(?<database>.+)-(i-[0-9a-f]+(-again)*|recover-[\dT-]+)$/;
+/** The name of the relocation that a person's change needs: one a minute at most. @param now milliseconds since the epoch */
+export function changeName(database: string, runbook: 'scale-up' | 'patch', now: number): string {
+  return `${database}-${runbook}-${minuteOf(now)}`;
+}
+
+/** The name of the relocation back to Spot: one a day (UTC). @param now milliseconds since the epoch */
+export function returnToSpotName(database: string, now: number): string {
+  return `${database}-spot-${new Date(now).toISOString().slice(0, 10)}`;
+}
+
+/** The name of the relocation onto the newest AMI: one a month (UTC). @param now milliseconds since the epoch */
+export function monthlyPatchName(database: string, now: number): string {
+  return `${database}-patch-${new Date(now).toISOString().slice(0, 7)}`;
+}
+
+function minuteOf(now: number): string {
+  return new Date(now).toISOString().slice(0, 16).replace(':', '');
+}
+
+const NAME =
+  /^(?<database>.+)-(i-[0-9a-f]+(-again)*|(recover|scale-up|patch)-\d{4}-\d\d-\d\dT\d{4}|spot-\d{4}-\d\d-\d\d|patch-\d{4}-\d\d)$/;
 
 /** Whether an execution may concern the database: it is named after it, or a person started it under a name of their own. */
 export function mayConcern(database: string, execution: string): boolean {

@@ -18,14 +18,25 @@ const ARM_SECONDS_WHILE_SERVING = 90;
 /** How long a host that AWS takes, but that does not hold the database (yet), is watched: the notice is two minutes. */
 const WATCH_DOOMED_SECONDS = 150;
 
+/** Replacements of a planned move that may fail before it is called off. */
+const PLANNED_ATTEMPTS = 3;
+
 /** What a relocation does next. */
 export interface Plan {
   /**
-   * `arm`: launch a replacement. `move`: no time is left to arm one, release the source now. `wait`: look again soon.
-   * `nothing`: the database does not need this relocation (any more). `refuse`: the volume is where Keeper must not touch it.
+   * `arm`: launch a replacement. `move`: no time is left to arm one, release the source now. `back`: the new host does not
+   * serve, so the volume goes back to the one that did. `wait`: look again soon. `nothing`: the database does not need this
+   * relocation (any more). `call-off`: it cannot be had as planned, and nothing has been changed. `refuse`: the volume is
+   * where Keeper must not touch it.
    */
-  readonly next: 'arm' | 'move' | 'wait' | 'nothing' | 'refuse';
+  readonly next: 'arm' | 'move' | 'back' | 'wait' | 'nothing' | 'call-off' | 'refuse';
   readonly reason: string;
+  /** Whether the next replacement is made as this relocation wants it, or as hosts of the database are made otherwise. */
+  readonly hosts: 'wanted' | 'recorded';
+  /** For `back`: the host to go back to. */
+  readonly targetId?: string;
+  /** Set when the source fails EC2's status checks, so that it is terminated instead of being asked to release. */
+  readonly fenceSource?: true;
   /** The host to move away from, if any. */
   readonly sourceId?: string;
   /** Whether that host runs and holds the volume, so that it can write its buffers meanwhile. */
@@ -46,7 +57,16 @@ export interface Wish {
   readonly attempt: number;
   /** Whether it has tried already to stop the source, ready or not. */
   readonly stopTried: boolean;
+  /** Set when nothing forces this move: it may be called off as long as its source serves, and goes back where it can. */
+  readonly planned?: {
+    /** The host that served when it began; absent when none did. */
+    readonly wayBackId?: string;
+    readonly wayBackTried: boolean;
+  };
 }
+
+/** What follows from the state alone, whether the move was planned or not. */
+type Course = Omit<Plan, 'hosts' | 'targetId'>;
 
 /**
  * Decides what a relocation does next, before and between its attempts to arm a replacement. Pure.
@@ -54,6 +74,34 @@ export interface Wish {
  * @param now milliseconds since the epoch
  */
 export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
+  const course = planCourse(state, wish, now);
+  if (!wish.planned || (course.next !== 'arm' && course.next !== 'move')) return { ...course, hosts: 'wanted' };
+  const { wayBackId, wayBackTried } = wish.planned;
+  const wayBack = state.hosts.find((host) => host.id === wayBackId);
+  const holder = holderOf(state);
+  // What has not taken the database back is a host like any other.
+  if (wayBack && isSound(wayBack) && !wayBackTried) {
+    // As far as one can see from here, it serves.
+    if (holder?.id === wayBack.id && state.volume.attachment?.state === 'attached') {
+      return wish.attempt > PLANNED_ATTEMPTS
+        ? { ...course, hosts: 'wanted', next: 'call-off', reason: `${wayBack.id} serves on, nothing has been changed` }
+        : { ...course, hosts: 'wanted' };
+    }
+    if (wish.attempt > 1) {
+      const reason = `the new host does not serve: the volume goes back to ${wayBack.id}`;
+      return { ...course, hosts: 'recorded', next: 'back', reason, targetId: wayBack.id };
+    }
+  }
+  // It has to end on some host now, and what was wanted has had its chance.
+  return { ...course, hosts: wish.attempt === 1 ? 'wanted' : 'recorded' };
+}
+
+/** Whether a host runs, and nothing is known that would end it. */
+function isSound(host: HostState): boolean {
+  return host.state === 'running' && host.interruptedAt === undefined && !host.impaired;
+}
+
+function planCourse(state: DatabaseState, wish: Wish, now: number): Course {
   const { attachment } = state.volume;
   const holder = holderOf(state);
   const armSeconds = Math.min(ARM_SECONDS * wish.attempt, ARM_SECONDS_MOST);
@@ -68,7 +116,7 @@ export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
   }
   const wished = source?.id === holder.id;
   // Another relocation may have brought the database to a host that AWS takes: then that one is to be left, too.
-  const doomed = isAlive(holder) && holder.interruptedAt !== undefined;
+  const doomed = isAlive(holder) && (holder.interruptedAt !== undefined || holder.impaired === true);
   if (!wished && !doomed) return planForBystander(holder, source, wish, now, armSeconds);
   if (!isAlive(holder)) {
     return {
@@ -78,6 +126,10 @@ export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
       sourceServes: false,
       armSeconds,
     };
+  }
+  if (holder.impaired) {
+    const reason = `${holder.id} fails EC2's status checks`;
+    return { next: 'arm', reason, sourceId: holder.id, sourceServes: false, fenceSource: true, armSeconds };
   }
   const leaving = {
     sourceId: holder.id,
@@ -120,7 +172,7 @@ function planForBystander(
   wish: Wish,
   now: number,
   armSeconds: number,
-): Plan {
+): Course {
   if (!isAlive(holder)) {
     const reason = `${holder.id}, which held the database, is ${holder.state}`;
     return { next: 'arm', reason, sourceId: holder.id, sourceServes: false, armSeconds };

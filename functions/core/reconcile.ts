@@ -48,6 +48,7 @@ function whyDoubt(host: HostState, takeover: string, now: number): string | unde
   if (takeover === `${host.id} failed`) return `${host.id} has the volume and could not start the database`;
   if (host.interruptedAt !== undefined && now - host.interruptedAt > NOTICE_SECONDS * 1000)
     return `AWS takes ${host.id}, and no relocation is running`;
+  if (host.impaired) return `${host.id} fails EC2's status checks`;
   if (!host.verified && now - host.launchedAt > UNPROVEN_MINUTES * 60_000)
     return `${host.id} has the volume and the address, and nobody has seen it serve`;
   return undefined;

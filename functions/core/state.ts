@@ -3,6 +3,10 @@ export interface HostState {
   readonly id: string;
   readonly state: 'pending' | 'running' | 'shutting-down' | 'terminated' | 'stopping' | 'stopped';
   readonly lifecycle: 'spot' | 'on-demand';
+  /** e.g. `t4g.small` */
+  readonly instanceType: string;
+  /** The AMI that it was launched from. */
+  readonly imageId: string;
   /** The relocation that launched it, if it was one. */
   readonly execution?: string;
   /** Milliseconds since the epoch. */
@@ -11,6 +15,8 @@ export interface HostState {
   readonly verified: boolean;
   /** When AWS announced that it takes this host, in milliseconds since the epoch. */
   readonly interruptedAt?: number;
+  /** Whether EC2's status checks of it fail; absent where nobody has asked. */
+  readonly impaired?: boolean;
   /** The network interface on which the database's address would be put. */
   readonly interfaceId?: string;
   /** Whether the database's address is on its interface. */
@@ -21,12 +27,15 @@ export interface HostState {
 export interface VolumeState {
   readonly id: string;
   readonly state: 'creating' | 'available' | 'in-use' | 'deleting' | 'deleted' | 'error';
+  readonly sizeGiB: number;
   readonly attachment?: {
     readonly hostId: string;
     readonly state: 'attaching' | 'attached' | 'detaching' | 'busy';
   };
   /** Marked as blank: it may be formatted when it also holds nothing. */
   readonly blank: boolean;
+  /** What its tag `keeper:modified-at` says; absent when Keeper has never had it modified. */
+  readonly modifiedAt?: string;
 }
 
 /** One database as it is at a moment: its volume and every host that carries its tag (terminated ones too). */

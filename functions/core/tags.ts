@@ -1,7 +1,14 @@
 /** The tags by which Keeper knows what is its own. Everything it acts on carries {@link DATABASE_TAG}. */
 export const DATABASE_TAG = 'keeper:database';
-/** `host` on instances, `data` on the data volume. */
+/**
+ * `host` on instances, `data` on the data volume, `superseded` on one that another has replaced, `pre-change` on a snapshot
+ * that a runbook took before it changed something.
+ */
 export const ROLE_TAG = 'keeper:role';
+export const PRE_CHANGE_ROLE = 'pre-change';
+export const SUPERSEDED_ROLE = 'superseded';
+/** On what is kept for a while: when it is to be removed (ISO 8601). */
+export const EXPIRES_AT_TAG = 'keeper:expires-at';
 /** On a host: the name of the relocation that launched it. */
 export const EXECUTION_TAG = 'keeper:execution';
 /** On a data volume: `true` until it has been initialised. Only such a volume is ever formatted. */
@@ -10,3 +17,8 @@ export const BLANK_TAG = 'keeper:blank';
 export const VERIFIED_AT_TAG = 'keeper:verified-at';
 /** On a host: when AWS announced that it takes it (ISO 8601). */
 export const INTERRUPTED_AT_TAG = 'keeper:interrupted-at';
+/**
+ * On a data volume: when Keeper had it modified, the last four times (ISO 8601, separated by spaces, newest last). EC2
+ * itself tells of the newest modification only.
+ */
+export const MODIFIED_AT_TAG = 'keeper:modified-at';

@@ -4,6 +4,7 @@ import middy from '@middy/core';
 import { VolumeUnusable } from '../core/errors.ts';
 import { type Plan, plan } from '../core/plan.ts';
 import type { Database } from '../shared/database.ts';
+import { withImpairment } from '../shared/impairment.ts';
 import { logger } from '../shared/logger.ts';
 import { observe } from '../shared/observe.ts';
 
@@ -17,13 +18,16 @@ export interface LookInput {
   readonly noticedAt?: string;
   /** Whether this relocation has tried already to stop the source. */
   readonly stopTried: boolean;
+  /** Set for a move that nothing forces. */
+  readonly planned: false | { readonly wayBackId: string; readonly wayBackTried: boolean };
 }
 
 const ec2 = new EC2Client({});
 
 /** What the relocation does next. @throws VolumeUnusable */
 export const handler = middy(async (input: LookInput): Promise<Plan> => {
-  const state = await observe(ec2, input.database);
+  const state = await withImpairment(ec2, await observe(ec2, input.database));
+  const { planned } = input;
   const result = plan(
     state,
     {
@@ -32,6 +36,9 @@ export const handler = middy(async (input: LookInput): Promise<Plan> => {
       stopTried: input.stopTried,
       ...(input.source && { sourceId: input.source }),
       ...(input.noticedAt && { noticedAt: Date.parse(input.noticedAt) }),
+      ...(planned && {
+        planned: { wayBackTried: planned.wayBackTried, ...(planned.wayBackId && { wayBackId: planned.wayBackId }) },
+      }),
     },
     Date.now(),
   );

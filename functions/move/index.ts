@@ -33,6 +33,8 @@ export interface MoveInput {
   readonly target?: string;
   /** Milliseconds since the epoch. */
   readonly deadline?: number;
+  /** Whether the source is to be terminated instead of being asked to release. */
+  readonly fenceSource: boolean;
   /** When this relocation last looked around, in milliseconds since the epoch. */
   readonly startedAt: number;
   /** When the execution started, ISO 8601: no command of it is older. */
@@ -67,6 +69,7 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
   const goal: Goal = {
     execution: input.execution,
     startedAt: input.startedAt,
+    fenceSource: input.fenceSource,
     ...(input.source && { sourceId: input.source }),
     ...(input.target && { targetId: input.target }),
     ...(input.deadline && { deadline: input.deadline }),
@@ -190,9 +193,14 @@ const PASSING = new Set([
 ]);
 
 function explainAway(error: Error): Error {
-  if (!PASSING.has(error.name)) throw error;
+  if (!PASSING.has(error.name) && !isModifying(error)) throw error;
   logger.warn('asked again later', { error: error.name, detail: error.message });
   return error;
+}
+
+/** A volume cannot be attached in the seconds in which it begins to grow: github.com/hashicorp/terraform-provider-aws/issues/12748 */
+function isModifying({ name, message }: Error): boolean {
+  return name === 'OperationNotPermitted' && message.includes('modification state');
 }
 
 /** What is known of the release command right after it was sent, or was refused; the time counts from the first try. */

@@ -14,10 +14,11 @@ import { decodeEnvelope } from './event.ts';
 import { decodeInterruptionWarning, INTERRUPTION_WARNING } from './interruption-warning.ts';
 import type { Notice } from './notice.ts';
 import { decodeRebalanceRecommendation, REBALANCE_RECOMMENDATION } from './rebalance-recommendation.ts';
+import { decodeStateChange, STATE_CHANGE } from './state-change.ts';
 
 /** What workflows/note-notice.ts answers. */
 interface Noted {
-  /** The database whose host the instance is; null when it is none of Keeper's. */
+  /** The database whose host the instance is; null when it is none of Keeper's, or nothing follows from its end. */
   readonly database: string | null;
 }
 
@@ -27,18 +28,18 @@ const RELOCATE_ARN = requireVariable('RELOCATE_ARN');
 const sfn = new SFNClient({});
 
 /**
- * AWS announces that it takes a Spot host: starts its relocation. The execution's name is derived from the host, so the
- * warning, the recommendation and their duplicates are one relocation.
+ * AWS announces that it takes a Spot host, or a host ends: starts its relocation. The execution's name is derived from the
+ * host, so all that is heard of one host is one relocation.
  *
  * Without the EC2 client, which alone would double the bundle: the instance's tags are read by an Express workflow.
  *
- * @throws MalformedInput for what is not one of the two events
+ * @throws MalformedInput for what is not one of the three events
  */
 export const handler = middy(async (event: unknown) => {
   const notice = decode(event);
   const { database } = await note(notice);
   if (database === null) {
-    logger.info('not a host of Keeper', { instance: notice.instanceId, notice: notice.kind });
+    logger.info('nothing to do for this instance', { instance: notice.instanceId, notice: notice.kind });
     return;
   }
   const name = relocationName(database, notice.instanceId);
@@ -58,8 +59,10 @@ function decode(event: unknown): Notice {
       return decodeInterruptionWarning(envelope);
     case REBALANCE_RECOMMENDATION:
       return decodeRebalanceRecommendation(envelope);
+    case STATE_CHANGE:
+      return decodeStateChange(envelope);
     default:
-      throw new MalformedInput(`${envelope['detail-type']} is no Spot notice: correct the EventBridge rule`);
+      throw new MalformedInput(`${envelope['detail-type']} is no news of a host: correct the EventBridge rule`);
   }
 }
 

@@ -1,19 +1,37 @@
 import { injectLambdaContext } from '@aws-lambda-powertools/logger/middleware';
 import { EC2Client, TerminateInstancesCommand } from '@aws-sdk/client-ec2';
-import { type ExecutionListItem, ListExecutionsCommand, SFNClient, StartExecutionCommand } from '@aws-sdk/client-sfn';
+import {
+  type ExecutionListItem,
+  type ExecutionStatus,
+  ListExecutionsCommand,
+  SFNClient,
+  StartExecutionCommand,
+} from '@aws-sdk/client-sfn';
 import { GetParameterCommand, SSMClient } from '@aws-sdk/client-ssm';
 import middy from '@middy/core';
-import { mayConcern, recoveryName } from '../core/names.ts';
+import { NEWEST_AMI_PARAMETER } from '../core/host-spec.ts';
+import { mayConcern, recoveryName, relocationName } from '../core/names.ts';
 import { reconcile } from '../core/reconcile.ts';
+import { type DatabaseState, type HostState, holderOf } from '../core/state.ts';
+import { type Upkeep, upkeep } from '../core/upkeep.ts';
+import { isOpen, type MaintenanceWindow } from '../core/window.ts';
 import { requireVariable } from '../shared/environment.ts';
+import { withImpairment } from '../shared/impairment.ts';
 import { logger } from '../shared/logger.ts';
 import { observe } from '../shared/observe.ts';
+import { removeExpired } from './leftovers.ts';
 
-/** What it has to know of each database: the floating address by name. */
-type Databases = Readonly<Record<string, { readonly address: string }>>;
+/** What it has to know of a database. */
+interface Watched {
+  /** The floating private IPv4 address. */
+  readonly address: string;
+  readonly window: MaintenanceWindow;
+}
 
 const RELOCATE_ARN = requireVariable('RELOCATE_ARN');
-const DATABASES = JSON.parse(requireVariable('DATABASES')) as Databases;
+/** Every state machine in which something may be done to a database. */
+const MACHINES = JSON.parse(requireVariable('MACHINES')) as readonly string[];
+const DATABASES = JSON.parse(requireVariable('DATABASES')) as Readonly<Record<string, Watched>>;
 
 /** Failures further back have nothing to do with the present trouble. */
 const FAILURES_OF_MS = 3_600_000;
@@ -24,7 +42,8 @@ const sfn = new SFNClient({});
 
 /**
  * Once a minute: looks at every database as it is, whatever was or was not announced, starts the relocation that nothing
- * else has started, and ends hosts that nobody waits for. The first host of a new database comes into being this way.
+ * else has started, and ends hosts that nobody waits for. The first host of a new database comes into being this way. While
+ * its window is open, a database that serves well is brought back to Spot and onto the newest AMI.
  *
  * @throws AggregateError after all databases were looked at, when one of them could not be
  */
@@ -32,9 +51,9 @@ export const handler = middy(async () => {
   const now = Date.now();
   const [running, failed] = await Promise.all([executions('RUNNING'), executions('FAILED')]);
   const troubles: Error[] = [];
-  for (const [name, { address }] of Object.entries(DATABASES)) {
+  for (const [name, watched] of Object.entries(DATABASES)) {
     try {
-      await reconcileOne(name, address, running, failed, now);
+      await reconcileOne(name, watched, running, failed, now);
     } catch (error) {
       logger.error(`cannot reconcile ${name}`, error as Error);
       troubles.push(new Error(`${name}: ${(error as Error).message}`, { cause: error }));
@@ -45,17 +64,21 @@ export const handler = middy(async () => {
 
 async function reconcileOne(
   name: string,
-  address: string,
+  { address, window }: Watched,
   running: readonly ExecutionListItem[],
   failed: readonly ExecutionListItem[],
   now: number,
 ): Promise<void> {
-  const [volumeId, takeover] = await Promise.all([parameter(name, 'volume-id'), parameter(name, 'takeover')]);
-  const state = await observe(ec2, { name, volumeId, address });
+  const [volumeId, takeover] = await Promise.all([
+    parameter(`/keeper/${name}/volume-id`),
+    parameter(`/keeper/${name}/takeover`),
+  ]);
+  const state = await withImpairment(ec2, await observe(ec2, { name, volumeId, address }));
+  const relocations = namesOf(running).filter((execution) => mayConcern(name, execution));
   const { action, reason, strays } = reconcile(
     state,
     {
-      relocations: namesOf(running).filter((execution) => mayConcern(name, execution)),
+      relocations,
       failedAt: failed
         .filter((execution) => mayConcern(name, execution.name ?? ''))
         .map(({ stopDate }) => stopDate?.getTime() ?? 0)
@@ -66,23 +89,54 @@ async function reconcileOne(
   );
   logger.info('reconcile', { database: name, action, reason, strays: strays.map(({ id }) => id) });
   if (strays.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: strays.map(({ id }) => id) }));
-  if (action === 'relocate') await startRecovery(name, reason, now);
+  if (action === 'relocate') return recover(name, holderOf(state), reason, now);
+  if (relocations.length > 0) return;
+  await removeExpired(ec2, name, volumeId, now);
+  if (isOpen(window, now)) await keepUp(name, window, state, now);
 }
 
-async function startRecovery(database: string, reason: string, now: number): Promise<void> {
-  const input = JSON.stringify({ database, reason });
-  const name = recoveryName(database, now);
+/** All that is heard of one host is one relocation, whoever hears it first; unless that has been, and did not help. */
+async function recover(database: string, holder: HostState | undefined, reason: string, now: number): Promise<void> {
+  const begun = holder && (await start(relocationName(database, holder.id), { database, source: holder.id, reason }));
+  if (!begun) await start(recoveryName(database, now), { database, reason });
+}
+
+/** What nobody has asked for and does the database good, at a time that suits. */
+async function keepUp(database: string, window: MaintenanceWindow, state: DatabaseState, now: number): Promise<void> {
+  const [newestAmi, latest, ...runbooks] = await Promise.all([
+    parameter(NEWEST_AMI_PARAMETER),
+    executions(),
+    ...MACHINES.map((machine) => executions('RUNNING', machine)),
+  ]);
+  const ours = (list: readonly ExecutionListItem[]) => namesOf(list).filter((name) => mayConcern(database, name));
+  const busy = runbooks.some((list) => ours(list).length > 0);
+  const decision = upkeep(state, { database, window, newestAmi, usedNames: ours(latest), busy }, now);
+  logger.info('upkeep', { database, ...decision });
+  if (decision.action === 'none') return;
+  await start(decision.name, { database, planned: true, reason: decision.reason, ...wishOf(decision) });
+}
+
+function wishOf(decision: Exclude<Upkeep, { action: 'none' }>): object {
+  return decision.action === 'patch' ? { host: { ami: decision.ami } } : { lifecycle: 'spot' };
+}
+
+/** @returns whether it begins now; false when an execution of this name has been before, or another tick was quicker */
+async function start(name: string, input: object): Promise<boolean> {
   try {
-    await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input }));
+    await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input: JSON.stringify(input) }));
+    return true;
   } catch (error) {
-    // A duplicate of this minute's tick has started it.
-    if (!(error instanceof Error && error.name === 'ExecutionAlreadyExists')) throw error;
+    if (error instanceof Error && error.name === 'ExecutionAlreadyExists') return false;
+    throw error;
   }
 }
 
-async function executions(statusFilter: 'RUNNING' | 'FAILED'): Promise<ExecutionListItem[]> {
+async function executions(
+  statusFilter?: ExecutionStatus,
+  stateMachineArn = RELOCATE_ARN,
+): Promise<ExecutionListItem[]> {
   const { executions = [] } = await sfn.send(
-    new ListExecutionsCommand({ stateMachineArn: RELOCATE_ARN, statusFilter, maxResults: 100 }),
+    new ListExecutionsCommand({ stateMachineArn, maxResults: 100, ...(statusFilter && { statusFilter }) }),
   );
   return executions;
 }
@@ -91,7 +145,7 @@ function namesOf(list: readonly ExecutionListItem[]): string[] {
   return list.map(({ name }) => name ?? '');
 }
 
-async function parameter(database: string, name: 'volume-id' | 'takeover'): Promise<string> {
-  const { Parameter } = await ssm.send(new GetParameterCommand({ Name: `/keeper/${database}/${name}` }));
+async function parameter(Name: string): Promise<string> {
+  const { Parameter } = await ssm.send(new GetParameterCommand({ Name }));
   return Parameter?.Value ?? '';
 }

@@ -1,4 +1,4 @@
-/** What a workflow tells the functions of the database they work for. @see workflows/relocate.ts, which fills it in. */
+/** What a workflow tells the functions of the database they work for. @see workflows/find-database.ts, which fills it in. */
 export interface Database {
   readonly name: string;
   readonly volumeId: string;
@@ -7,6 +7,8 @@ export interface Database {
   readonly launchTemplateId: string;
   /** A subnet in the volume's zone. */
   readonly subnetId: string;
-  /** In the order of preference for on-demand; Spot takes the pool that is least likely to be interrupted. */
-  readonly instanceTypes: readonly string[];
+  /** The volume's availability zone, e.g. `us-east-1a`. */
+  readonly zone: string;
+  /** As keeper.config.ts names them; what hosts are launched with is in their host spec (host-spec.ts). */
+  readonly configuredTypes: readonly string[];
 }

@@ -8,7 +8,15 @@ import {
 } from '@aws-sdk/client-ec2';
 import { VolumeUnusable } from '../core/errors.ts';
 import type { DatabaseState, HostState, VolumeState } from '../core/state.ts';
-import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, INTERRUPTED_AT_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../core/tags.ts';
+import {
+  BLANK_TAG,
+  DATABASE_TAG,
+  EXECUTION_TAG,
+  INTERRUPTED_AT_TAG,
+  MODIFIED_AT_TAG,
+  ROLE_TAG,
+  VERIFIED_AT_TAG,
+} from '../core/tags.ts';
 import type { Database } from './database.ts';
 
 type Observable = Pick<Database, 'name' | 'volumeId' | 'address'>;
@@ -44,10 +52,13 @@ async function observeVolume(ec2: EC2Client, database: Observable): Promise<Volu
 
 function volumeState(id: string, volume: Volume): VolumeState {
   const attachment = volume.Attachments?.find((each) => each.State !== 'detached');
+  const modifiedAt = tag(volume.Tags, MODIFIED_AT_TAG);
   return {
     id,
     state: volume.State ?? 'error',
+    sizeGiB: volume.Size ?? 0,
     blank: tag(volume.Tags, BLANK_TAG) === 'true',
+    ...(modifiedAt !== undefined && { modifiedAt }),
     ...(attachment?.InstanceId && {
       attachment: {
         hostId: attachment.InstanceId,
@@ -85,6 +96,8 @@ function hostState(instance: Instance, address: string): HostState {
     // A state that EC2 does not name is no reason to believe that the host is gone.
     state: instance.State?.Name ?? 'running',
     lifecycle: instance.InstanceLifecycle === 'spot' ? 'spot' : 'on-demand',
+    instanceType: instance.InstanceType ?? 'unknown',
+    imageId: instance.ImageId ?? 'unknown',
     launchedAt: instance.LaunchTime?.getTime() ?? 0,
     verified: tag(instance.Tags, VERIFIED_AT_TAG) !== undefined,
     hasAddress: networkInterface?.PrivateIpAddresses?.some((each) => each.PrivateIpAddress === address) ?? false,

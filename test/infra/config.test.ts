@@ -21,7 +21,11 @@ describe('a configuration', () => {
     const good = config({
       databases: {
         lighthouse: database(),
-        'second-one': database({ address: '10.77.0.17', image: `postgres:16.4@sha256:${'0'.repeat(64)}` }),
+        'second-one': database({
+          address: '10.77.0.17',
+          image: `postgres:16.4@sha256:${'0'.repeat(64)}`,
+          window: { days: ['sat', 'sun'], from: '22:30', hours: 6 },
+        }),
       },
     });
     expect(defineConfig(good)).toBe(good);
@@ -124,6 +128,31 @@ describe('a configuration', () => {
       'a client that is no block',
       config({ databases: { a: database({ clients: ['10.0.0.1'] }) } }),
       'databases.a.clients: "10.0.0.1" is no IPv4 CIDR block',
+    ],
+    [
+      'a window that opens on no day',
+      config({ databases: { a: database({ window: { days: [], from: '03:00', hours: 2 } }) } }),
+      "databases.a.window.days: is empty, so the window never opens; write for example ['sat', 'sun'], or leave it out",
+    ],
+    [
+      'a window on a day that no week has',
+      config({ databases: { a: database({ window: { days: ['Sun' as 'sun'], from: '03:00', hours: 2 } }) } }),
+      'databases.a.window.days: "Sun" is no day of the week; write for example sun',
+    ],
+    [
+      'a window that opens at no time',
+      config({ databases: { a: database({ window: { from: '3:00', hours: 2 } }) } }),
+      'databases.a.window.from: "3:00" is no time of day in UTC; write for example 03:00',
+    ],
+    [
+      'a window that never opens',
+      config({ databases: { a: database({ window: { from: '03:00', hours: 0 } }) } }),
+      'databases.a.window.hours: 0 is not a whole number from 1 to 24; write for example 2',
+    ],
+    [
+      'a window longer than a day',
+      config({ databases: { a: database({ window: { from: '03:00', hours: 25 } }) } }),
+      'databases.a.window.hours: 25 is not a whole number from 1 to 24; write for example 2',
     ],
     [
       'a mail address that is none',

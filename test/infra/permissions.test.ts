@@ -34,12 +34,21 @@ function statements(): Statement[] {
 
 const DATABASES = Object.keys(config.databases);
 const FUNCTION = ['write-logs'];
+const RUNBOOK = [
+  'preflight',
+  'read-parameters',
+  'take-snapshots',
+  'read-volumes',
+  'run-commands',
+  'relocate',
+  'tell-people',
+];
 
 /** The capabilities of every role. What is not here, nothing may do. */
 const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
   ...Object.fromEntries(DATABASES.map((name) => [`Host-${name}`, ['report']])),
-  look: [...FUNCTION, 'read-hosts', 'read-volumes'],
-  launch: [...FUNCTION, 'read-hosts', 'read-volumes', 'launch-hosts', 'terminate-hosts'],
+  look: [...FUNCTION, 'read-hosts', 'read-volumes', 'read-status-checks'],
+  launch: [...FUNCTION, 'read-hosts', 'read-volumes', 'read-host-specs', 'launch-hosts', 'terminate-hosts'],
   move: [
     ...FUNCTION,
     'read-hosts',
@@ -49,20 +58,36 @@ const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
     'terminate-hosts',
     'release-hosts',
   ],
-  retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'record-proof'],
+  retire: [...FUNCTION, 'read-hosts', 'read-volumes', 'terminate-hosts', 'record-proof', 'record-host-specs'],
   'on-interruption': [...FUNCTION, 'keep-undelivered', 'note-notices', 'start-relocations', 'see-relocations'],
   reconcile: [
     ...FUNCTION,
     'keep-undelivered',
     'read-hosts',
     'read-volumes',
+    'read-status-checks',
+    'read-images',
     'read-parameters',
     'terminate-hosts',
+    'remove-expired',
     'see-relocations',
     'start-relocations',
   ],
+  preflight: [
+    ...FUNCTION,
+    'read-hosts',
+    'read-volumes',
+    'read-status-checks',
+    'read-host-specs',
+    'read-images',
+    'read-instance-types',
+    'read-modifications',
+    'see-runbooks',
+  ],
   'remove-hosts': [...FUNCTION, 'read-hosts', 'terminate-hosts', 'stop-relocations'],
   Relocate: ['invoke-functions', 'read-parameters', 'run-commands', 'tell-people'],
+  ScaleUp: [...RUNBOOK, 'grow-volumes'],
+  Patch: [...RUNBOOK, 'read-snapshots'],
   NoteNotice: ['read-hosts', 'note-on-hosts', 'write-logs'],
 };
 
@@ -71,6 +96,11 @@ const ON_ANYTHING: Readonly<Record<string, string>> = {
   'ec2:DescribeInstances': 'reads only',
   'ec2:DescribeVolumes': 'reads only',
   'ec2:DescribeLaunchTemplateVersions': 'reads only',
+  'ec2:DescribeInstanceStatus': 'reads only',
+  'ec2:DescribeInstanceTypeOfferings': 'reads only',
+  'ec2:DescribeInstanceTypes': 'reads only',
+  'ec2:DescribeSnapshots': 'reads only',
+  'ec2:DescribeVolumesModifications': 'reads only',
   'ssm:GetCommandInvocation': 'reads only',
   'ssm:ListCommandInvocations': 'reads only',
   'states:SendTaskSuccess': 'needs a task token, which only the host has that it was made for',
@@ -159,7 +189,7 @@ describe('a permission', () => {
 
   it('to tag something is limited to the tags that are needed', () => {
     const tagging = statements().filter(({ actions }) => actions.some((action) => /Tags$/.test(action)));
-    expect(tagging).toHaveLength(4);
+    expect(tagging).toHaveLength(7);
     for (const { capability, conditions } of tagging) {
       expect(listOf(conditions['ForAllValues:StringEquals']?.['aws:TagKeys']), capability).not.toEqual([]);
     }
@@ -178,7 +208,7 @@ describe('a permission', () => {
   it("to run a command is for Keeper's own documents on the databases' hosts", () => {
     const documents = resourcesOf('AWS::SSM::Document').map(({ logicalId }) => `document/<${logicalId}>`);
     const sending = statements().filter(({ actions }) => actions.includes('ssm:SendCommand'));
-    expect(new Set(sending.map(({ owner }) => owner))).toEqual(new Set(['move', 'Relocate']));
+    expect(new Set(sending.map(({ owner }) => owner))).toEqual(new Set(['move', 'Relocate', 'ScaleUp', 'Patch']));
     for (const statement of sending) {
       for (const kind of statement.resources.map(kindOf)) {
         if (kind === 'instance/*') expect(isLimitedByTag(statement)).toBe(true);

@@ -1,6 +1,8 @@
+import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Shape } from '../../drill/cloud/kernel.ts';
-import { USER_DATA_LIMIT_BYTES, withVariables } from '../../functions/core/user-data.ts';
+import { withVariables } from '../../functions/core/user-data.ts';
+import { packUserData } from '../../functions/launch/user-data.ts';
 import config from '../../keeper.config.ts';
 import { listOf, resourcesOf, templateText, textOf } from './template.ts';
 
@@ -66,15 +68,16 @@ describe('a host', () => {
   });
 
   it('has user data that EC2 takes, with the longest task token', () => {
-    // docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html: at most 1,024 characters
     const variables = {
+      KEEPER_IMAGE: `timescale/timescaledb:2.19.3-pg16@sha256:${'f'.repeat(64)}`,
       KEEPER_VOLUME_ID: `vol-${'f'.repeat(17)}`,
       KEEPER_FORMAT_BLANK: 'false',
-      KEEPER_TASK_TOKEN: 'A'.repeat(1_024),
+      // docs.aws.amazon.com/step-functions/latest/apireference/API_SendTaskSuccess.html: at most 2,048 characters
+      KEEPER_TASK_TOKEN: randomBytes(1_536).toString('base64'),
     };
     for (const { properties } of resourcesOf('AWS::EC2::LaunchTemplate')) {
       const script = textOf(properties.LaunchTemplateData.UserData);
-      expect(Buffer.byteLength(withVariables(script, variables))).toBeLessThan(USER_DATA_LIMIT_BYTES);
+      expect(() => packUserData(withVariables(script, variables))).not.toThrow();
     }
   });
 });
@@ -113,16 +116,16 @@ describe('a rule', () => {
 });
 
 /** Values of every parameter of every document. A new parameter needs some. */
+const VOLUME_IDS = {
+  valid: ['vol-0123456789abcdef0', 'vol-12345678'],
+  invalid: ['vol-', 'vol-0123456789ABCDEF0', 'i-0123456789abcdef0', 'vol-0123456789abcdef0a', '../vol-12345678'],
+};
 const SAMPLES: Readonly<Record<string, { readonly valid: readonly string[]; readonly invalid: readonly string[] }>> = {
   'keeper-checkpoint seconds': { valid: ['1', '20', '999'], invalid: ['0', '-1', '1000', '1.5', '20 s'] },
-  'keeper-release volumeId': {
-    valid: ['vol-0123456789abcdef0', 'vol-12345678'],
-    invalid: ['vol-', 'vol-0123456789ABCDEF0', 'i-0123456789abcdef0', 'vol-0123456789abcdef0a', '../vol-12345678'],
-  },
-  'keeper-verify volumeId': {
-    valid: ['vol-0123456789abcdef0', 'vol-12345678'],
-    invalid: ['vol-', 'vol-0123456789ABCDEF0', 'i-0123456789abcdef0', 'vol-0123456789abcdef0a', '../vol-12345678'],
-  },
+  'keeper-grow sizeGiB': { valid: ['1', '100', '65536'], invalid: ['0', '-1', '100000', '1.5', '20 GiB'] },
+  'keeper-grow volumeId': VOLUME_IDS,
+  'keeper-release volumeId': VOLUME_IDS,
+  'keeper-verify volumeId': VOLUME_IDS,
   'keeper-verify marker': {
     valid: ['lighthouse-i-0123456789abcdef0.1.0', 'lighthouse-recover-2026-01-31T0459.2.17', 'a'.repeat(100)],
     invalid: ['a'.repeat(101), 'a b', "a'b", 'a\\b', 'ä'],

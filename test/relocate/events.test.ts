@@ -1,20 +1,17 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { AwsEvent } from '../../drill/cloud/kernel.ts';
-import { Simulation } from '../../drill/simulation.ts';
-
-function start(): Promise<Simulation> {
-  return Simulation.start({ assembly: inject('assembly'), database: 'lighthouse', seed: 1 });
-}
+import type { Simulation } from '../../drill/simulation.ts';
+import { start } from './play.ts';
 
 /** The event as AWS documents it, of this instance and this moment. */
 function sample(
   simulation: Simulation,
-  name: 'interruption-warning' | 'rebalance-recommendation',
+  name: 'interruption-warning' | 'rebalance-recommendation' | 'state-change',
   instanceId: string,
 ): AwsEvent {
   const file = new URL(`../../functions/on-interruption/${name}.sample.json`, import.meta.url);
-  const text = readFileSync(file, 'utf8').replaceAll('i-1234567890abcdef0', instanceId);
+  const text = readFileSync(file, 'utf8').replaceAll(/i-(1234567890abcdef0|abcd1111)/g, instanceId);
   return { ...JSON.parse(text), time: new Date(simulation.clock.now()).toISOString() };
 }
 
@@ -121,6 +118,40 @@ describe('the events, exactly as AWS documents them', () => {
   });
 });
 
+describe('a change of state', () => {
+  const change = (simulation: Simulation, instanceId: string, state: string): AwsEvent => {
+    const event = sample(simulation, 'state-change', instanceId);
+    return { ...event, detail: { ...event.detail, state } };
+  };
+
+  it.each(['stopping', 'stopped', 'shutting-down', 'terminated'])(
+    'to %s of the host that serves starts its relocation',
+    async (state) => {
+      const simulation = await start();
+      const source = simulation.holder;
+      simulation.local.cloud.emit(change(simulation, source, state));
+      await simulation.settle();
+      expect(simulation.endings).toMatchObject([{ name: `lighthouse-${source}`, status: 'SUCCEEDED' }]);
+      expect(simulation.violations()).toEqual([]);
+    },
+  );
+
+  it.each(['pending', 'running'])('to %s starts nothing', async (state) => {
+    const simulation = await start();
+    simulation.local.cloud.emit(change(simulation, simulation.holder, state));
+    await simulation.settle();
+    expect(simulation.endings).toEqual([]);
+  });
+
+  it('of a host that was left on purpose starts nothing', async () => {
+    const simulation = await start();
+    simulation.local.cloud.emit(sample(simulation, 'rebalance-recommendation', simulation.holder));
+    await simulation.settle();
+    expect(simulation.endings).toHaveLength(1);
+    expect(logged(simulation, 'nothing to do for this instance')).toBe(true);
+  });
+});
+
 describe('an event that does not concern Keeper', () => {
   it.each([
     ['without tags', {}],
@@ -131,7 +162,7 @@ describe('an event that does not concern Keeper', () => {
     const source = simulation.holder;
     simulation.local.cloud.emit(sample(simulation, 'interruption-warning', foreign));
     await simulation.pass(60);
-    expect(logged(simulation, 'not a host of Keeper')).toBe(true);
+    expect(logged(simulation, 'nothing to do for this instance')).toBe(true);
     expect(simulation.endings).toEqual([]);
     expect(simulation.holder).toBe(source);
     expect(simulation.local.ec2.machine(foreign)?.state).toBe('running');
@@ -143,7 +174,7 @@ describe('an event that does not concern Keeper', () => {
     const simulation = await start();
     simulation.local.cloud.emit(sample(simulation, 'interruption-warning', 'i-0fedcba9876543210'));
     await simulation.pass(60);
-    expect(logged(simulation, 'not a host of Keeper')).toBe(true);
+    expect(logged(simulation, 'nothing to do for this instance')).toBe(true);
     expect(simulation.endings).toEqual([]);
     expect(simulation.local.sqs.messages).toEqual([]);
   });

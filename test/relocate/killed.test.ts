@@ -61,28 +61,25 @@ describe('a Lambda that is killed', () => {
 });
 
 describe('a relocation that is stopped', () => {
-  it.each([2, 10, 30, 36, 38, 40, 42])(
-    'after %i s and redriven finishes, and nothing is done twice',
-    async (seconds) => {
-      const simulation = await start();
-      const { local, clock } = simulation;
-      const source = simulation.holder;
-      local.ec2.interrupt(source);
-      await simulation.pass(seconds);
-      const execution = local.states.executions.findLast(({ machine }) => machine.name.endsWith('-relocate'));
-      const input = { executionArn: execution?.arn };
-      const call = (operation: string) =>
-        clock.run(local.cloud.call({ service: 'states', operation, input, caller: local.iam.administrator }));
-      await call('StopExecution');
-      await simulation.pass(3);
-      await call('RedriveExecution');
-      await simulation.settle();
-      await simulation.pass(20 * 60);
+  it.each([2, 10, 30, 36, 38, 40])('after %i s and redriven finishes, and nothing is done twice', async (seconds) => {
+    const simulation = await start();
+    const { local, clock } = simulation;
+    const source = simulation.holder;
+    local.ec2.interrupt(source);
+    await simulation.pass(seconds);
+    const execution = local.states.executions.findLast(({ machine }) => machine.name.endsWith('-relocate'));
+    const input = { executionArn: execution?.arn };
+    const call = (operation: string) =>
+      clock.run(local.cloud.call({ service: 'states', operation, input, caller: local.iam.administrator }));
+    await call('StopExecution');
+    await simulation.pass(3);
+    await call('RedriveExecution');
+    await simulation.settle();
+    await simulation.pass(20 * 60);
 
-      expect(simulation.violations()).toEqual([]);
-      expect(simulation.holder).not.toBe(source);
-    },
-  );
+    expect(simulation.violations()).toEqual([]);
+    expect(simulation.holder).not.toBe(source);
+  });
 
   it.each([5, 20, 36, 39, 42])('after %i s for good is taken over by reconcile', async (seconds) => {
     const simulation = await start();

@@ -1,39 +1,7 @@
-import { describe, expect, inject, it } from 'vitest';
-import { AwsError, type Faults } from '../../drill/cloud/kernel.ts';
-import { Simulation, type SimulationOptions } from '../../drill/simulation.ts';
-
-function start(options: Partial<SimulationOptions> = {}): Promise<Simulation> {
-  return Simulation.start({ assembly: inject('assembly'), database: 'lighthouse', seed: 1, ...options });
-}
-
-/** Seconds between the notice and the moment at which the source stopped serving. */
-const ALL_TYPES = [
-  't4g.small',
-  't4g.medium',
-  'c7g.medium',
-  'c6g.medium',
-  'm7g.medium',
-  'm6g.medium',
-  'r7g.medium',
-  'r6g.medium',
-];
-
-function exhaust(simulation: Simulation, ...lifecycles: ('spot' | 'on-demand')[]): void {
-  for (const type of ALL_TYPES)
-    for (const lifecycle of lifecycles) simulation.local.ec2.capacity(type, lifecycle, false);
-}
-
-/** Fails the n-th call of an operation (counted from 0), or all from..to. */
-function failCalls(operation: string, error: AwsError, from = 0, to = from): Faults {
-  let count = 0;
-  return {
-    onCall: ({ service, operation: name }) => {
-      if (`${service}:${name}` !== operation) return undefined;
-      const number = count++;
-      return number >= from && number <= to ? { error } : undefined;
-    },
-  };
-}
+import { describe, expect, it } from 'vitest';
+import { AwsError } from '../../drill/cloud/kernel.ts';
+import config from '../../keeper.config.ts';
+import { exhaust, failCalls, start, untilOnAnotherThan } from './play.ts';
 
 describe('a Spot interruption', () => {
   it('moves the database to another host, and loses nothing', async () => {
@@ -100,12 +68,7 @@ describe('a Spot interruption', () => {
     const simulation = await start();
     const source = simulation.holder;
     simulation.local.ec2.interrupt(source);
-    while (
-      simulation.watch.liveVolume()?.attachment?.instanceId === source ||
-      !simulation.watch.liveVolume()?.attachment
-    )
-      await simulation.pass(1);
-    const second = simulation.holder;
+    const second = await untilOnAnotherThan(simulation, source);
     simulation.local.ec2.interrupt(second);
     await simulation.settle();
     expect(simulation.holder).not.toBe(second);
@@ -147,7 +110,8 @@ describe('a Spot interruption of a replacement that is armed and waits for the d
 describe('capacity', () => {
   it('is found in the next type when the first ones have none', async () => {
     const simulation = await start();
-    for (const type of ALL_TYPES.slice(0, -1)) simulation.local.ec2.capacity(type, 'spot', false);
+    for (const type of config.databases['lighthouse']?.instanceTypes.slice(0, -1) ?? [])
+      simulation.local.ec2.capacity(type, 'spot', false);
     simulation.local.ec2.interrupt(simulation.holder);
     await simulation.settle();
     expect(simulation.local.ec2.machine(simulation.holder)).toMatchObject({
@@ -338,20 +302,8 @@ describe('a target that fails', () => {
     const simulation = await start();
     const source = simulation.holder;
     simulation.local.ec2.interrupt(source);
-    while (
-      simulation.watch.liveVolume()?.attachment?.instanceId === source ||
-      !simulation.watch.liveVolume()?.attachment
-    )
-      await simulation.pass(0.2);
-    const target = simulation.holder;
-    await simulation.clock.run(
-      simulation.local.cloud.call({
-        service: 'ec2',
-        operation: 'TerminateInstances',
-        input: { InstanceIds: [target] },
-        caller: simulation.local.iam.administrator,
-      }),
-    );
+    const target = await untilOnAnotherThan(simulation, source);
+    simulation.asPerson('ec2', 'TerminateInstances', { InstanceIds: [target] });
     await simulation.settle();
     expect([source, target]).not.toContain(simulation.holder);
     expect(simulation.violations()).toEqual([]);

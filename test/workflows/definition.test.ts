@@ -29,6 +29,11 @@ const SURVIVED: Readonly<Record<string, string>> = {
   'Tell people that a host does not serve': 'that a mail cannot be sent must not keep the database down',
   'Tell people that nothing is armed': 'that a mail cannot be sent must not keep the database down',
   'Tell people that it takes long': 'that a mail cannot be sent must not keep the database down',
+  'Modify the volume': 'it may have begun all the same, and the modification itself tells',
+  'Grow the file system': 'it is tried again, on whichever host has the volume then',
+  'Grow the file system: look': 'it is tried again, on whichever host has the volume then',
+  'Update the extension': 'it is tried again, on whichever host has the volume then',
+  'Update the extension: look': 'it is tried again, on whichever host has the volume then',
   Publish: 'the relocation is over, and what it came to is in the output of the execution',
 };
 

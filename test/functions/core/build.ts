@@ -12,6 +12,8 @@ export function host(id: string, overrides: Partial<HostState> = {}): HostState 
     id,
     state: 'running',
     lifecycle: 'spot',
+    instanceType: 't4g.small',
+    imageId: 'ami-0000000000000000a',
     launchedAt: NOW - 60_000,
     verified: false,
     hasAddress: false,
@@ -32,6 +34,7 @@ export function volume(attachment?: VolumeState['attachment'], overrides: Partia
   return {
     id: 'vol-1',
     state: attachment ? 'in-use' : 'available',
+    sizeGiB: 20,
     blank: false,
     ...(attachment && { attachment }),
     ...overrides,

@@ -90,6 +90,35 @@ describe('a source that does not let go', () => {
   });
 });
 
+describe("a source that fails EC2's status checks", () => {
+  const goal: Goal = { ...GOAL, fenceSource: true };
+  it('is ended once a host is there to take over, and asked for nothing', () => {
+    expect(action(observed(), goal)).toBe(`fence ${SOURCE}`);
+    expect(action(observed({ hosts: [source(), target({ state: 'pending' })] }), goal)).toBe('wait');
+    expect(action(observed({ hosts: [source()] }), goal)).toBe('replace');
+  });
+  it('is waited for while it ends', () => {
+    expect(action(observed({ hosts: [source({ state: 'shutting-down' }), target()] }), goal)).toBe('wait');
+  });
+});
+
+describe('going back to the host that served before', () => {
+  const BACK: Goal = { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE };
+  it('takes the volume and the address from the new host like any other move', () => {
+    const there = observed({ volume: attachedTo(TARGET) });
+    expect(action(there, BACK)).toBe(`release ${TARGET}`);
+    expect(action({ ...there, release: release('succeeded') }, BACK)).toBe(`detach ${TARGET}`);
+    expect(action({ ...there, volume: volume() }, BACK)).toBe(`attach ${SOURCE}`);
+  });
+  it('waits for the volume to leave it before it comes back', () => {
+    const goal: Goal = { execution: EXECUTION, targetId: SOURCE, startedAt: NOW };
+    expect(action(observed({ volume: attachedTo(SOURCE, 'detaching') }), goal)).toBe('wait');
+    expect(action(observed({ volume: volume() }), goal)).toBe(`attach ${SOURCE}`);
+    const stuck = { ...goal, startedAt: NOW - 91_000 };
+    expect(action(observed({ volume: attachedTo(SOURCE, 'busy') }), stuck)).toBe('replace');
+  });
+});
+
 describe('without an armed host', () => {
   const goal: Goal = { execution: EXECUTION, sourceId: SOURCE };
   it('lets the source serve before the deadline', () => {
@@ -169,6 +198,9 @@ describe('in every state there is', () => {
     { execution: EXECUTION },
     { ...GOAL, deadline: NOW - 1 },
     { execution: EXECUTION, sourceId: SOURCE, deadline: NOW - 1 },
+    { ...GOAL, fenceSource: true },
+    { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE },
+    { execution: EXECUTION, targetId: SOURCE },
   ];
 
   function* everyState(): Generator<[Observed, Goal]> {
@@ -191,7 +223,7 @@ describe('in every state there is', () => {
     return state.volume.attachment?.hostId;
   }
 
-  it.each<[string, Action['kind'], (state: Observed, hostId: string) => boolean]>([
+  it.each<[string, Action['kind'], (state: Observed, hostId: string, goal: Goal) => boolean]>([
     [
       'attaches only a free volume, to a running host',
       'attach',
@@ -211,9 +243,12 @@ describe('in every state there is', () => {
     ],
     ['releases only the holder', 'release', (state, id) => holderId(state) === id],
     [
-      'fences only a holder that did not let go, and only with a host to take over',
+      'fences only a holder that did not let go or fails its status checks, and only with a host to take over',
       'fence',
-      (state, id) => holderId(state) === id && state.release !== undefined && state.hosts.some((h) => h.id === TARGET),
+      (state, id, { fenceSource }) =>
+        holderId(state) === id &&
+        (state.release !== undefined || fenceSource === true) &&
+        state.hosts.some((h) => h.id === (id === TARGET ? SOURCE : TARGET)),
     ],
   ])('%s', (_, kind, holds) => {
     let seen = 0;
@@ -222,7 +257,7 @@ describe('in every state there is', () => {
       if (reason === '') throw new Error(`no reason: ${JSON.stringify({ state, goal })}`);
       if (action.kind !== kind || !('host' in action)) continue;
       seen++;
-      if (action.host.id === 'i-other' || !holds(state, action.host.id)) {
+      if (action.host.id === 'i-other' || !holds(state, action.host.id, goal)) {
         throw new Error(`${kind} ${action.host.id}: ${JSON.stringify({ state, goal })}`);
       }
     }

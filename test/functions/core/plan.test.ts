@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { plan } from '../../../functions/core/plan.ts';
-import { attachedTo, databaseState, EXECUTION, host, NOW, SOURCE, source, volume } from './build.ts';
+import type { HostState } from '../../../functions/core/state.ts';
+import { attachedTo, databaseState, EXECUTION, host, NOW, SOURCE, source, TARGET, target, volume } from './build.ts';
 
 const WISH = { execution: EXECUTION, sourceId: SOURCE, attempt: 1, stopTried: false };
 
@@ -37,6 +38,7 @@ describe('what a relocation does next', () => {
       sourceId: SOURCE,
       sourceServes: true,
       armSeconds: 75,
+      hosts: 'wanted',
     });
   });
   it('gives later replacements more time, but not so much that a notice could not be answered', () => {
@@ -94,5 +96,79 @@ describe('what a relocation does next', () => {
       sourceId: 'i-next',
       deadline: NOW + 65_000,
     });
+  });
+});
+
+describe("a source that fails EC2's status checks", () => {
+  const failing = source({ impaired: true });
+  it('is left, and ended instead of being asked to release', () => {
+    expect(plan(databaseState({ hosts: [failing] }), WISH, NOW)).toMatchObject({
+      next: 'arm',
+      reason: `${SOURCE} fails EC2's status checks`,
+      sourceServes: false,
+      fenceSource: true,
+    });
+  });
+  it('is left also when another host was to be left', () => {
+    const state = { volume: attachedTo('i-next'), hosts: [source(), host('i-next', { impaired: true })] };
+    expect(plan(state, WISH, NOW)).toMatchObject({ next: 'arm', sourceId: 'i-next', fenceSource: true });
+  });
+});
+
+describe('a planned move', () => {
+  const PLANNED = { ...WISH, planned: { wayBackId: SOURCE, wayBackTried: false } };
+  const failed = (overrides: Partial<HostState> = {}) => ({
+    volume: attachedTo(TARGET),
+    hosts: [source({ hasAddress: false, ...overrides }), target({ hasAddress: true })],
+  });
+
+  it('begins like any other', () => {
+    const first = { ...WISH, planned: { wayBackTried: false } };
+    expect(plan(databaseState(), first, NOW)).toMatchObject({ next: 'arm', sourceId: SOURCE, hosts: 'wanted' });
+  });
+  it('is tried three times while the source serves, and called off then', () => {
+    expect(plan(databaseState(), { ...PLANNED, attempt: 3 }, NOW)).toMatchObject({ next: 'arm', hosts: 'wanted' });
+    expect(plan(databaseState(), { ...PLANNED, attempt: 4 }, NOW)).toMatchObject({
+      next: 'call-off',
+      reason: `${SOURCE} serves on, nothing has been changed`,
+    });
+  });
+  it('goes back to the source when the new host does not serve', () => {
+    expect(plan(failed(), { ...PLANNED, sourceId: TARGET, attempt: 2 }, NOW)).toMatchObject({
+      next: 'back',
+      sourceId: TARGET,
+      targetId: SOURCE,
+      reason: `the new host does not serve: the volume goes back to ${SOURCE}`,
+    });
+  });
+  it('goes back also when the new host is lost and nobody holds the volume, or it is just leaving the source', () => {
+    const wish = { ...PLANNED, attempt: 2 };
+    expect(plan(databaseState({ volume: volume() }), wish, NOW)).toMatchObject({ next: 'back', targetId: SOURCE });
+    const leaving = databaseState({ volume: attachedTo(SOURCE, 'detaching') });
+    expect(plan(leaving, wish, NOW)).toMatchObject({ next: 'back', targetId: SOURCE });
+  });
+  it('goes back once, and takes a host as they were before then', () => {
+    const wish = { ...PLANNED, sourceId: TARGET, attempt: 3, planned: { wayBackId: SOURCE, wayBackTried: true } };
+    expect(plan(failed(), wish, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });
+    // It has the volume again, and does not serve either.
+    expect(plan(databaseState(), { ...wish, sourceId: SOURCE }, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });
+  });
+  it.each<[string, Partial<HostState>]>([
+    ['AWS takes', { interruptedAt: NOW - 1_000 }],
+    ["fails EC2's status checks", { impaired: true }],
+    ['is gone', { state: 'terminated' }],
+    ['is stopped', { state: 'stopped' }],
+  ])('does not go back to a source that %s', (_, overrides) => {
+    const wish = { ...PLANNED, sourceId: TARGET, attempt: 2 };
+    expect(plan(failed(overrides), wish, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });
+  });
+  it('is called off no longer once AWS takes the source: then any host will do after the first', () => {
+    const state = databaseState({ hosts: [source({ interruptedAt: NOW - 1_000 })] });
+    expect(plan(state, { ...PLANNED, attempt: 1 }, NOW)).toMatchObject({ next: 'arm', hosts: 'wanted' });
+    expect(plan(state, { ...PLANNED, attempt: 9 }, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });
+  });
+  it('is over when another relocation has moved the database', () => {
+    const state = { volume: attachedTo('i-next'), hosts: [source(), host('i-next')] };
+    expect(plan(state, PLANNED, NOW).next).toBe('nothing');
   });
 });

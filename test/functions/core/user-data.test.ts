@@ -18,7 +18,4 @@ describe('user data of one launch', () => {
   it('refuses a template without a script', () => {
     expect(() => withVariables('', {})).toThrow('deploy the stack again');
   });
-  it('refuses what EC2 would refuse: more than 16 KB', () => {
-    expect(() => withVariables(`#!/bin/bash\n${'x'.repeat(16_384)}`, {})).toThrow('EC2 takes 16384');
-  });
 });

@@ -5,6 +5,7 @@ import { MalformedInput } from '../../../functions/core/errors.ts';
 import { decodeEnvelope } from '../../../functions/on-interruption/event.ts';
 import { decodeInterruptionWarning } from '../../../functions/on-interruption/interruption-warning.ts';
 import { decodeRebalanceRecommendation } from '../../../functions/on-interruption/rebalance-recommendation.ts';
+import { decodeStateChange } from '../../../functions/on-interruption/state-change.ts';
 
 function sample(name: string) {
   return JSON.parse(
@@ -51,6 +52,22 @@ describe('the rebalance recommendation', () => {
       kind: 'rebalance-recommendation',
       instanceId: 'i-1234567890abcdef0',
     });
+  });
+});
+
+describe('the change of state', () => {
+  it('is read as AWS documents it, and is none of an ending when the instance begins', () => {
+    const event = sample('state-change');
+    expect(() => decodeStateChange(decodeEnvelope(event))).toThrow('detail.state is "pending"');
+    event.detail.state = 'shutting-down';
+    expect(decodeStateChange(decodeEnvelope(event))).toEqual({ kind: 'host-lost', instanceId: 'i-abcd1111' });
+  });
+  it.each([
+    ['a state that AWS does not document', 'exploding'],
+    ['no state', undefined],
+  ])('is malformed with %s', (_, state) => {
+    const event = { ...sample('state-change'), detail: { 'instance-id': 'i-abcd1111', state } };
+    expect(() => decodeStateChange(decodeEnvelope(event))).toThrow(MalformedInput);
   });
 });
 

@@ -1,0 +1,27 @@
+const EXAMPLE = 'timescale/timescaledb:2.19.3-pg16';
+
+/** From this major version on, the images keep their data in another directory. */
+const FIRST_UNKNOWN_MAJOR = 18;
+
+/** What is wrong with the name of a database's container image, with one that would do; undefined when nothing is. */
+export function imageProblem(image: string): string | undefined {
+  if (!/^[a-z0-9][a-z0-9._/-]*(:\w[\w.-]{0,127})(@sha256:[0-9a-f]{64})?$/.test(image))
+    return `${JSON.stringify(image)} has no tag or is no image name; write for example ${EXAMPLE}`;
+  if ((postgresMajor(image) ?? 0) >= FIRST_UNKNOWN_MAJOR)
+    return `the images of PostgreSQL 18 and later keep their data elsewhere, which Keeper does not know yet; write for example ${EXAMPLE}`;
+  if (/:latest(@|$)/.test(image))
+    return `latest may be another PostgreSQL on the next host; write for example ${EXAMPLE}`;
+  return undefined;
+}
+
+/** The major version of PostgreSQL, where the image's name tells it: `…-pg16`, `…:pg16.4-ts2.15`, `postgres:16.4`. */
+export function postgresMajor(image: string): number | undefined {
+  const major = /\bpg(\d+)/.exec(image)?.[1] ?? /(?:^|\/)postgres(?:ql)?:(\d+)/.exec(image)?.[1];
+  return major === undefined ? undefined : Number(major);
+}
+
+/** The version of TimescaleDB, where the image's name tells it: `…:2.19.3-pg16`, `…:pg16.4-ts2.15.3`. */
+export function timescaleVersion(image: string): readonly number[] | undefined {
+  const version = /:(\d+(?:\.\d+)+)-pg\d/.exec(image)?.[1] ?? /-ts(\d+(?:\.\d+)+)/.exec(image)?.[1];
+  return version?.split('.').map(Number);
+}
