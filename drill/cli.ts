@@ -6,20 +6,26 @@ import { RealClock } from './cloud/clock.ts';
 import { Interruption, unlessAborted } from './interruption.ts';
 import { abandoned, type DrillReport, renderReport } from './report.ts';
 import { SABOTAGES, type Sabotage } from './sabotage.ts';
+import { growVolume } from './scenarios/grow-volume.ts';
+import { hostLost } from './scenarios/host-lost.ts';
+import { scaleUp } from './scenarios/scale-up.ts';
+import type { Scenario } from './scenarios/scenario.ts';
 import { spotInterruption } from './scenarios/spot-interruption.ts';
 import { chooseEngine, installPackages, requireRoom } from './system.ts';
 import { openView, painter, type View } from './view.ts';
 
-const SCENARIOS = { 'spot-interruption': spotInterruption } as const;
-type ScenarioName = keyof typeof SCENARIOS;
+/** The first is the default. */
+const SCENARIOS: readonly Scenario[] = [spotInterruption, hostLost, scaleUp, growVolume];
+const SCENARIO_NAMES = SCENARIOS.map(({ name }) => name).join(', ');
 
 const USAGE = `npm run drill -- [SCENARIO] [--json] [--seed N] [--engine auto|docker|process|modelled] [--image REF]
                 [--rate ROWS_PER_SECOND] [--sabotage HOW]
 
-Plays a failure through on this machine: the synthesized app in a local cloud, hosts with real disks and a real
+Plays a failure or a change through on this machine: the synthesized app in a local cloud, hosts with real disks and a real
 PostgreSQL, and a client that writes all the while. Nothing of it reaches AWS.
 
-scenarios  ${Object.keys(SCENARIOS).join(', ')}
+scenarios
+${SCENARIOS.map(({ name, what }) => `           ${name.padEnd(19)}${what}`).join('\n')}
 --json     one JSON object on stdout (npm run --silent drill keeps npm's own lines away from it)
 --seed     latencies and chances; the same seed draws the same ones (default 1)
 --engine   docker: containers of the configured image, which this machine's Docker has; process: the PostgreSQL of this
@@ -28,7 +34,7 @@ scenarios  ${Object.keys(SCENARIOS).join(', ')}
 --rate     rows a second that the client writes (default 200)
 --sabotage break something, to see that the drill fails:
 ${Object.entries(SABOTAGES)
-  .map(([name, what]) => `             ${name.padEnd(17)}${what}`)
+  .map(([name, what]) => `           ${name.padEnd(19)}${what}`)
   .join('\n')}`;
 
 const OPTIONS = {
@@ -51,7 +57,7 @@ const clock = new RealClock();
 class UsageError extends Error {}
 
 interface Arguments {
-  readonly scenario: ScenarioName;
+  readonly scenario: Scenario;
   readonly json: boolean;
   readonly help: boolean;
   readonly seed: number;
@@ -63,13 +69,16 @@ interface Arguments {
 
 function parseArguments(args: readonly string[]): Arguments {
   const { values, positionals } = parse(args);
-  const scenario = positionals.join(' ') || 'spot-interruption';
+  const wanted = positionals.join(' ') || SCENARIOS[0]?.name;
+  const scenario = SCENARIOS.find(({ name }) => name === wanted);
   const { json, help, engine, image, sabotage } = values;
-  if (!isKey(scenario, SCENARIOS)) {
-    throw new UsageError(`there is no scenario ${scenario}; write one of ${Object.keys(SCENARIOS).join(', ')}`);
-  }
-  if (sabotage !== undefined && !isKey(sabotage, SABOTAGES)) {
+  if (!scenario) throw new UsageError(`there is no scenario ${wanted}; write one of ${SCENARIO_NAMES}`);
+  if (sabotage !== undefined && !isSabotage(sabotage)) {
     throw new UsageError(`--sabotage ${sabotage} is not known; write one of ${Object.keys(SABOTAGES).join(', ')}`);
+  }
+  if (sabotage !== undefined && !scenario.sabotages.includes(sabotage)) {
+    const rather = scenario.sabotages.length > 0 ? `write one of ${scenario.sabotages.join(', ')}` : 'leave it away';
+    throw new UsageError(`--sabotage ${sabotage} does not go with ${scenario.name}; ${rather}`);
   }
   const seed = wholeNumber('--seed', values.seed, { least: 0, most: 2 ** 31, example: 1 });
   const rate = wholeNumber('--rate', values.rate, { least: 1, most: 5_000, example: 200 });
@@ -93,8 +102,8 @@ function parse(args: readonly string[]) {
   }
 }
 
-function isKey<T extends object>(key: string, of: T): key is Extract<keyof T, string> {
-  return Object.hasOwn(of, key);
+function isSabotage(name: string): name is Sabotage {
+  return Object.hasOwn(SABOTAGES, name);
 }
 
 function wholeNumber(
@@ -130,10 +139,10 @@ async function drill(options: Arguments, view: View, signal: AbortSignal): Promi
     say('deploying the app into the local cloud, and waiting for the first host …');
     const assembly = await unlessAborted(synthesize(), signal);
     // Most of the drill is loaded here: until then wrong arguments are answered, and Ctrl-C is heard, at once.
-    const { openStage } = await import('./stage.ts');
+    const [{ openStage }, { play }] = await Promise.all([import('./stage.ts'), import('./scenarios/play.ts')]);
     const stage = await openStage({ assembly, database, seed, engine, ...(image && { image }), signal });
     try {
-      return await SCENARIOS[scenario](stage, {
+      return await play(scenario, stage, {
         seed,
         engine,
         rate,
@@ -146,7 +155,7 @@ async function drill(options: Arguments, view: View, signal: AbortSignal): Promi
     }
   } catch (error) {
     if (signal.aborted) throw signal.reason;
-    return abandoned({ scenario, seed, engine }, (error as Error).message);
+    return abandoned({ scenario: scenario.name, seed, engine }, (error as Error).message);
   }
 }
 

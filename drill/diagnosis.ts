@@ -7,25 +7,62 @@ import type { Host } from './hosts/host.ts';
  */
 const SCRIPT = `#!/bin/bash
 container=keeper-postgres
+complaints='PANIC: |No space left on device|Input/output error|terminated by signal'
+[[ $AFTER_CRASH == true ]] || complaints+='|was not properly shut down'
 restarts=$(docker inspect -f '{{.RestartCount}}' "$container" 2>/dev/null) || exit 0
 ((restarts == 0)) || echo "PostgreSQL crashed or was killed, and Docker started it again (times: $restarts)"
 if mountpoint -q /data && (($(df --output=avail --block-size=1M /data | tail -1) < 16)); then
   echo 'the data volume is full'
 fi
 docker logs "$container" 2>&1 |
-  grep -E 'PANIC: |No space left on device|Input/output error|terminated by signal|was not properly shut down' |
+  grep -E "$complaints" |
   tail -1 | sed -E 's/^.*\\[[0-9]+\\] /PostgreSQL logs: /'
 exit 0
 `;
 
-/** What is wrong with the database on a host, one sentence each. A host that has ended has nothing to say. */
-export async function diagnose(host: Host): Promise<string[]> {
+/**
+ * What is wrong with the database on a host, one sentence each. A host that has ended has nothing to say.
+ *
+ * @param afterCrash its last host was lost, so a recovery is as it should be
+ */
+export async function diagnose(host: Host, { afterCrash }: { readonly afterCrash: boolean }): Promise<string[]> {
+  const environment = { AFTER_CRASH: String(afterCrash) };
   try {
-    const { stdout } = await host.run({ document: 'diagnosis', script: SCRIPT, environment: {}, timeoutSeconds: 5 });
+    const { stdout } = await host.run({ document: 'diagnosis', script: SCRIPT, environment, timeoutSeconds: 5 });
     return stdout.split('\n').filter((line) => line !== '');
   } catch {
     return [];
   }
+}
+
+/** What a host has and what PostgreSQL makes of it. */
+export interface HostFacts {
+  /** Of the file system on the data volume. */
+  readonly fileSystemGiB: number;
+  /** Modelled hosts have no memory. */
+  readonly memoryMiB?: number;
+  readonly sharedBuffersMiB?: number;
+}
+
+const INSPECTION = `#!/bin/bash
+set -euo pipefail
+read -r _ kilobytes _ </proc/meminfo
+buffers=$(docker exec keeper-postgres psql -X -q -A -t -U postgres -d postgres \
+  -c "SELECT pg_size_bytes(current_setting('shared_buffers'))")
+echo "$(df --output=size --block-size=1 /data | tail -1) $((kilobytes * 1024)) $buffers"
+`;
+
+/** @throws Error when it is not a host that serves */
+export async function inspect(host: Host): Promise<HostFacts> {
+  const script = { document: 'inspection', script: INSPECTION, environment: {}, timeoutSeconds: 10 };
+  const { exitCode, stdout, stderr } = await host.run(script);
+  if (exitCode !== 0) throw new Error(`the serving host cannot be inspected: ${stderr}`);
+  const [fileSystem = 0, memory = 0, sharedBuffers = 0] = stdout.trim().split(/\s+/).map(Number);
+  return {
+    fileSystemGiB: fileSystem / 2 ** 30,
+    memoryMiB: memory / 2 ** 20,
+    sharedBuffersMiB: sharedBuffers / 2 ** 20,
+  };
 }
 
 /** What failed on a host, in a sentence, if that is what happened. A verification that comes too early has not failed. */
@@ -33,7 +70,7 @@ export function failureOf({ kind, subject, detail }: Happening): string | undefi
   if (kind === 'takeover' && detail['failure'] !== undefined) {
     return `the takeover on ${subject} failed: ${detail['failure']}`;
   }
-  if (kind === 'output' && /^takeover: (?!.* waits for )/.test(String(detail['line']))) {
+  if (kind === 'output' && /^takeover: (?!.* (waits for|was released here) )/.test(String(detail['line']))) {
     return `${subject}: ${detail['line']}`;
   }
   if (kind === 'command' && detail['phase'] === 'ended' && detail['exitCode'] !== 0) {

@@ -7,6 +7,8 @@ export interface DrillReport {
   /** `process` and `docker` have real disks and a real PostgreSQL; `modelled` has neither. */
   readonly engine: 'process' | 'docker' | 'modelled';
   readonly ok: boolean;
+  /** What has come of it when it is ok, e.g. `The database moved`. */
+  readonly outcome: string;
   /** Why it is not ok: one sentence each. */
   readonly reasons: readonly string[];
   /** The longest gap between two acknowledged commits. */
@@ -16,7 +18,7 @@ export interface DrillReport {
   readonly acknowledgedRows: number;
   /** Acknowledged, and not in the database; null when the database could not be read. */
   readonly lostRows: number | null;
-  /** Since the notice. */
+  /** Since the beginning: the notice, the loss, the request. */
   readonly steps: readonly { readonly name: string; readonly startedAtSeconds: number; readonly seconds: number }[];
   /** By `service:Operation`. */
   readonly awsCalls: Readonly<Record<string, number>>;
@@ -27,7 +29,7 @@ export interface DrillReport {
   readonly promisesBroken: readonly string[];
 }
 
-/** @param start the notice, in milliseconds since the epoch */
+/** @param start the beginning, in milliseconds since the epoch */
 export function stepsSince(parts: readonly Part[], start: number): DrillReport['steps'] {
   return parts
     .filter(({ to }) => to >= start)
@@ -48,6 +50,7 @@ export function abandoned(what: Pick<DrillReport, 'scenario' | 'seed' | 'engine'
   return {
     ...what,
     ok: false,
+    outcome: '',
     reasons: [reason],
     downtimeSeconds: 0,
     floorSeconds: 0,
@@ -86,14 +89,14 @@ export function renderReport(report: DrillReport): string {
   return [
     `${report.scenario}, seed ${report.seed}, ${describeEngine(report.engine)}`,
     ...steps,
-    ...(report.ok
+    ...(report.ok && downtime > 0
       ? [
           `Of the downtime, AWS, Linux and PostgreSQL took ${floor.toFixed(1)} s, Keeper ${(downtime - floor).toFixed(1)} s.`,
         ]
       : []),
     ...(report.ok || acknowledgedRows === 0 ? [] : [`${outcome}.`]),
     ...(more.length > 0 ? failures : []),
-    report.ok ? `The database moved: ${outcome}.` : `NOT OK: ${first}`,
+    report.ok ? `${report.outcome}: ${outcome}.` : `NOT OK: ${first}`,
   ].join('\n');
 }
 

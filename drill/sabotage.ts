@@ -6,7 +6,8 @@ export const SABOTAGES = {
   'kill-postgres': 'PostgreSQL is killed with signal 9 while it serves',
   'full-disk': 'something else fills the data volume',
   'hanging-unmount': 'a process keeps the volume busy, so that it cannot be unmounted',
-  'corrupt-takeover': "the replacement's user data is cut off in the middle",
+  'corrupt-takeover': "the new host's user data is cut off in the middle",
+  'new-host-fails': 'PostgreSQL does not start on the new host (scale-up): then the drill is to see it go back',
 } as const;
 
 export type Sabotage = keyof typeof SABOTAGES;
@@ -22,15 +23,24 @@ const ON_SOURCE: Partial<Record<Sabotage, string>> = {
   'hanging-unmount': 'cd /data && setsid sleep 600 </dev/null >/dev/null 2>&1 &',
 };
 
-/** Seconds after the notice: the source serves, the client writes, and the replacement is being armed. */
+/** What becomes of the user data of each new host. */
+const ON_NEW_HOST: Partial<Record<Sabotage, (userData: string) => string>> = {
+  'corrupt-takeover': (userData) => userData.slice(0, userData.length / 2),
+  // more than any machine has
+  'new-host-fails': (userData) => userData.replace(/shared_buffers=\S+/, 'shared_buffers=8000GB'),
+};
+
+/** Seconds after the beginning: the source serves, the client writes, and the replacement is being armed. */
 const AFTER_SECONDS = 5;
 
 /** Breaks it, from now on. */
 export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
   const { cloud, ec2 } = stage.local;
-  if (how === 'corrupt-takeover') {
+  const change = ON_NEW_HOST[how];
+  if (change) {
     cloud.onHappening(({ kind, subject, detail }) => {
-      if (kind === 'instance-state' && detail['state'] === 'running') cutUserData(ec2.machine(subject)?.host);
+      if (kind !== 'instance-state' || detail['state'] !== 'running' || subject === sourceId) return;
+      changeUserData(ec2.machine(subject)?.host, change);
     });
     return;
   }
@@ -40,8 +50,8 @@ export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
   });
 }
 
-function cutUserData(host: Host | undefined): void {
+function changeUserData(host: Host | undefined, change: (userData: string) => string): void {
   if (!host) return;
   const boot = host.boot.bind(host);
-  host.boot = (userData) => boot(userData.slice(0, userData.length / 2));
+  host.boot = (userData) => boot(change(userData));
 }

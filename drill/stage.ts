@@ -1,13 +1,13 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Clock, RealClock } from './cloud/clock.ts';
-import type { Cloud } from './cloud/kernel.ts';
+import type { Cloud, Happening } from './cloud/kernel.ts';
 import { sampleLatency } from './cloud/latencies.ts';
-import { parseSteps } from './cloud/ssm.ts';
+import { type CommandStep, parseSteps } from './cloud/ssm.ts';
 import { EndpointServer } from './cloud/wire/server.ts';
-import { diagnose, failureOf } from './diagnosis.ts';
+import { diagnose, failureOf, type HostFacts, inspect } from './diagnosis.ts';
 import type { HostRuntime } from './hosts/host.ts';
-import { ModelledHosts } from './hosts/modelled.ts';
+import { ModelledHosts, type ModelledHostsOptions } from './hosts/modelled.ts';
 import { directoryName } from './hosts/real/leftovers.ts';
 import type { Outcome } from './hosts/real/processes.ts';
 import { RealHosts } from './hosts/real.ts';
@@ -38,8 +38,10 @@ export interface Stage {
   readonly database: string;
   readonly clock: Clock;
   connect(rate: number): Promise<Writer>;
-  /** What is wrong with the database on a host, one sentence each. */
-  diagnose(instanceId: string): Promise<string[]>;
+  /** What is wrong with the database on a host, one sentence each. @param circumstances afterCrash: its last host was lost */
+  diagnose(instanceId: string, circumstances: { readonly afterCrash: boolean }): Promise<string[]>;
+  /** What the serving host has. @throws Error when this one does not serve */
+  inspect(instanceId: string): Promise<HostFacts>;
   /** Ends everything and removes what it made, also in the middle of something. */
   close(): Promise<void>;
 }
@@ -51,6 +53,8 @@ export interface StageOptions {
   readonly engine: DrillReport['engine'];
   /** For the engine `docker`: what containers are made of. */
   readonly image?: string;
+  /** For the engine `modelled`: what is wrong with hosts. */
+  readonly hostFaults?: ModelledHostsOptions['faults'];
   /** Aborted when the drill is to end early. */
   readonly signal: AbortSignal;
   /** Default: the real one, on which alone hosts are real. */
@@ -58,7 +62,7 @@ export interface StageOptions {
 }
 
 /** The part of a stage that depends on the kind of its hosts. */
-type Scenery = Pick<Stage, 'local' | 'connect' | 'diagnose'>;
+type Scenery = Pick<Stage, 'local' | 'connect' | 'diagnose' | 'inspect'>;
 
 const POLL_MS = 100;
 const FIRST_BOOT_MS = 120_000;
@@ -95,6 +99,7 @@ async function realScenery(
     clock,
     seed,
     hosts: async (cloud, endpoint) => {
+      cloud.onHappening((happening) => recordTakeoverAgain(cloud, happening));
       const server = await EndpointServer.listen(endpoint, { path: socket });
       opened.defer(() => server.close());
       const random = cloud.random.fork('hosts');
@@ -139,11 +144,31 @@ async function realScenery(
         },
       };
     },
-    diagnose: async (instanceId) => {
+    diagnose: async (instanceId, circumstances) => {
       const host = local.ec2.machine(instanceId)?.host;
-      return host ? (await diagnose(host)).map((what) => `${instanceId}: ${what}`) : [];
+      return host ? (await diagnose(host, circumstances)).map((what) => `${instanceId}: ${what}`) : [];
+    },
+    inspect: async (instanceId) => {
+      const host = local.ec2.machine(instanceId)?.host;
+      if (!host) throw new Error(`${instanceId} does not run`);
+      return inspect(host);
     },
   };
+}
+
+/** A host that has released the volume and gets it back takes over by itself; what it did stands in its own report alone. */
+function recordTakeoverAgain(cloud: Cloud, { kind, subject, detail }: Happening): void {
+  if (kind !== 'call' || subject !== 'ssm:PutParameter') return;
+  const { Value } = detail['input'] as { Value: string };
+  const [instanceId] = /^i-\w+(?= serves\n)/.exec(Value) ?? [];
+  if (instanceId === undefined) return;
+  const known = cloud.happenings
+    .filter((happening) => happening.kind === 'takeover' && happening.subject === instanceId)
+    .flatMap((happening) =>
+      (happening.detail['steps'] as CommandStep[]).map(({ startedAtSeconds }) => startedAtSeconds),
+    );
+  const steps = parseSteps(Value).filter(({ startedAtSeconds }) => !known.includes(startedAtSeconds));
+  if (steps.length > 0) cloud.record('takeover', instanceId, { steps });
 }
 
 /** Why a takeover that has ended did not succeed, in its own last words. */
@@ -154,8 +179,16 @@ function takeoverFailure({ exitCode, stdout, stderr }: Outcome): string | undefi
   return `exit code ${exitCode}${last ? `, ${last.replace(/^\S*\/part-001: |^takeover: /, '')}` : ', and it said nothing'}`;
 }
 
-async function modelledScenery({ seed }: StageOptions, clock: Clock, opened: AsyncDisposableStack): Promise<Scenery> {
-  const local = await createLocalCloud({ clock, seed, hosts: (cloud) => new ModelledHosts(cloud) });
+async function modelledScenery(
+  { database, seed, hostFaults }: StageOptions,
+  clock: Clock,
+  opened: AsyncDisposableStack,
+): Promise<Scenery> {
+  const local = await createLocalCloud({
+    clock,
+    seed,
+    hosts: (cloud) => new ModelledHosts(cloud, hostFaults && { faults: hostFaults }),
+  });
   opened.defer(() => local.hosts.close());
   return {
     local,
@@ -178,6 +211,10 @@ async function modelledScenery({ seed }: StageOptions, clock: Clock, opened: Asy
       };
     },
     diagnose: async () => [],
+    inspect: async () => {
+      const volume = local.hosts.volume(local.ssm.parameterValue(`/keeper/${database}/volume-id`));
+      return { fileSystemGiB: volume?.fileSystemGiB ?? 0 };
+    },
   };
 }
 

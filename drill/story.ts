@@ -1,7 +1,7 @@
 import type { Happening } from './cloud/kernel.ts';
 import type { CommandStep } from './cloud/ssm.ts';
 
-/** A part of a relocation, in milliseconds since the epoch. */
+/** A part of a scenario's work, in milliseconds since the epoch. */
 export interface Part {
   readonly name: string;
   readonly from: number;
@@ -10,17 +10,19 @@ export interface Part {
   readonly floor: boolean;
 }
 
-/** Steps of the scripts on hosts that nobody can do without. Their names stand in commands/*.sh. */
-const FLOOR_STEPS = new Set(['stop-database', 'unmount', 'mount', 'start-database']);
+/** Steps of the scripts on hosts that the operating system, the image or PostgreSQL take. Their names stand in commands/*.sh. */
+const FLOOR_STEPS = new Set(['stop-database', 'unmount', 'install-docker', 'pull-image', 'mount', 'start-database']);
 /** The takeover waits most of its time; that is not a part of anything. */
 const IDLE_STEPS = new Set(['wait-for-volume', 'report-armed']);
 
-/** What a relocation consisted of, read from what happened in the local cloud. */
-export function partsOf(happenings: readonly Happening[]): Part[] {
+/** What the work consisted of, read from what happened in the local cloud. */
+export function partsOf(happenings: readonly Happening[], volumeId: string): Part[] {
   return [
     ...workflowParts(happenings),
     ...releaseParts(happenings),
-    ...volumeParts(happenings),
+    ...growthParts(happenings),
+    ...volumeParts(happenings, volumeId),
+    ...launchParts(happenings),
     ...hostParts(happenings),
   ].sort((a, b) => a.from - b.from || a.to - b.to);
 }
@@ -87,17 +89,82 @@ function releaseParts(happenings: readonly Happening[]): Part[] {
   return parts;
 }
 
-function volumeParts(happenings: readonly Happening[]): Part[] {
+/** A volume that grows under the running database, and then its file system. */
+function growthParts(happenings: readonly Happening[]): Part[] {
   const parts: Part[] = [];
-  const begun = new Map<string, number>();
+  let modifyingSince: number | undefined;
+  for (const { kind, at, detail } of happenings) {
+    if (kind === 'volume-modification' && detail['state'] === 'modifying') modifyingSince = at;
+    if (kind === 'volume-modification' && detail['state'] === 'optimizing' && modifyingSince !== undefined) {
+      parts.push({ name: 'modify the volume', from: modifyingSince, to: at, floor: false });
+      modifyingSince = undefined;
+    }
+    if (kind === 'command' && detail['phase'] === 'ended' && String(detail['document']).endsWith('-grow')) {
+      parts.push(...stepParts(detail['steps']));
+    }
+  }
+  return parts;
+}
+
+/** The data volume's attachments. A host that ends gives it back by itself. */
+function volumeParts(happenings: readonly Happening[], volumeId: string): Part[] {
+  const parts: Part[] = [];
+  const armedAt = armings(happenings);
+  const endingSince = new Map<string, number>();
+  let begun: number | undefined;
+  let ending: Part | undefined;
   for (const { kind, subject, at, detail } of happenings) {
-    if (kind !== 'volume-attachment') continue;
     const state = String(detail['state']);
-    if (state === 'attaching' || state === 'detaching') begun.set(subject, at);
-    const from = begun.get(subject);
-    if (from === undefined || (state !== 'attached' && state !== 'detached')) continue;
-    begun.delete(subject);
-    parts.push({ name: state === 'attached' ? 'attach' : 'detach', from, to: at, floor: true });
+    if (kind === 'instance-state' && state === 'shutting-down') endingSince.set(subject, at);
+    if (kind !== 'volume-attachment' || subject !== volumeId) continue;
+    const host = String(detail['instanceId']);
+    if (state === 'attaching' || state === 'detaching') begun = at;
+    if (state === 'attaching' && ending) {
+      // Until a host is armed nobody waits for the volume, so that much of the termination costs no time.
+      const from = Math.max(ending.from, armedAt.get(host) ?? at);
+      if (from < ending.to) parts.push({ name: 'await the volume', from, to: ending.to, floor: true });
+      ending = undefined;
+    }
+    if (state === 'detached' && begun === undefined) {
+      ending = { name: 'terminate', from: endingSince.get(host) ?? at, to: at, floor: false };
+      parts.push(ending);
+    }
+    if (begun === undefined || (state !== 'attached' && state !== 'detached')) continue;
+    parts.push({ name: state === 'attached' ? 'attach' : 'detach', from: begun, to: at, floor: true });
+    begun = undefined;
+  }
+  return parts;
+}
+
+/** When each host had done everything that it can do without the volume. */
+function armings(happenings: readonly Happening[]): Map<string, number> {
+  const armedAt = new Map<string, number>();
+  for (const { kind, subject, detail } of happenings) {
+    if (kind !== 'takeover') continue;
+    const report = stepsOf(detail['steps']).find(({ name }) => name === 'report-armed');
+    if (report) armedAt.set(subject, (report.startedAtSeconds + report.seconds) * 1000);
+  }
+  return armedAt;
+}
+
+/** How the hosts that then served came to be: EC2's launch, and the boot until the first line of user data. */
+function launchParts(happenings: readonly Happening[]): Part[] {
+  const parts: Part[] = [];
+  const pending = new Map<string, number>();
+  const running = new Map<string, number>();
+  const begunAt = new Map<string, number>();
+  for (const { kind, subject, at, detail } of happenings) {
+    if (kind === 'instance-state' && detail['state'] === 'pending') pending.set(subject, at);
+    if (kind === 'instance-state' && detail['state'] === 'running') running.set(subject, at);
+    if (kind !== 'takeover') continue;
+    const steps = stepParts(detail['steps']);
+    begunAt.set(subject, Math.min(...steps.map(({ from }) => from), begunAt.get(subject) ?? at));
+    const [launchedAt, runningAt, bootedAt] = [pending.get(subject), running.get(subject), begunAt.get(subject)];
+    if (launchedAt === undefined || runningAt === undefined || bootedAt === undefined) continue;
+    if (!steps.some(({ name }) => name === 'start-database')) continue;
+    parts.push({ name: 'launch', from: launchedAt, to: runningAt, floor: true });
+    parts.push({ name: 'boot', from: runningAt, to: bootedAt, floor: true });
+    pending.delete(subject);
   }
   return parts;
 }
@@ -106,9 +173,12 @@ function hostParts(happenings: readonly Happening[]): Part[] {
   return happenings.flatMap(({ kind, detail }) => (kind === 'takeover' ? stepParts(detail['steps']) : []));
 }
 
+function stepsOf(steps: unknown): readonly CommandStep[] {
+  return Array.isArray(steps) ? steps : [];
+}
+
 function stepParts(steps: unknown): Part[] {
-  if (!Array.isArray(steps)) return [];
-  return (steps as CommandStep[])
+  return stepsOf(steps)
     .filter(({ name }) => !IDLE_STEPS.has(name))
     .map(({ name, startedAtSeconds, seconds }) => ({
       name,

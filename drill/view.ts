@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import type { Happening } from './cloud/kernel.ts';
 import { failureOf } from './diagnosis.ts';
-import type { Watcher } from './scenarios/spot-interruption.ts';
+import type { Watcher } from './scenarios/scenario.ts';
 
 /** What a drill shows while it runs, on stderr. */
 export interface View extends Watcher {
@@ -25,11 +25,11 @@ export function openView(stream: NodeJS.WriteStream, now: () => number): View {
 
 /** Says in lines what happens. */
 class Narrator {
-  #noticed: number | undefined;
+  #began: number | undefined;
   readonly #said = new Set<string>();
 
-  noticed(at: number): void {
-    this.#noticed = at;
+  begun(at: number): void {
+    this.#began = at;
   }
 
   /** A workflow can pass the same state several times on its way; that is said once for each replacement. */
@@ -42,7 +42,7 @@ class Narrator {
       if (this.#said.has(text)) return undefined;
       this.#said.add(text);
     }
-    const seconds = this.#noticed === undefined ? '' : ((happening.at - this.#noticed) / 1000).toFixed(1);
+    const seconds = this.#began === undefined ? '' : ((happening.at - this.#began) / 1000).toFixed(1);
     return { at: `t+${seconds.padStart(5)} s`, text, tone };
   }
 }
@@ -60,8 +60,8 @@ class PlainView implements View {
     this.#out.write(`${line}\n`);
   }
 
-  countdown(from: number): void {
-    this.#narrator.noticed(from);
+  begun(at: number): void {
+    this.#narrator.begun(at);
   }
 
   committed(): void {}
@@ -112,9 +112,9 @@ class LiveView implements View {
     this.#draw([line]);
   }
 
-  countdown(from: number, seconds: number): void {
-    this.#narrator.noticed(from);
-    this.#deadline = { from, seconds };
+  begun(at: number, noticeSeconds?: number): void {
+    this.#narrator.begun(at);
+    if (noticeSeconds !== undefined) this.#deadline = { from: at, seconds: noticeSeconds };
   }
 
   committed(acknowledged: number, at: number): void {
@@ -142,7 +142,7 @@ class LiveView implements View {
 
   /** Writes the lines, and below them the picture over the one that was there. */
   #draw(lines: readonly string[] = []): void {
-    const picture = this.#firstCommit === undefined ? [] : ['', this.#countdownLine(), this.#commitLine()];
+    const picture = this.#firstCommit === undefined ? [] : ['', ...this.#countdown(), this.#commitLine()];
     const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A\r` : '';
     const text = [...lines, ...picture].map((line) => `${line}\u001b[K\n`).join('');
     this.#out.write(`${up}${text}`);
@@ -153,13 +153,14 @@ class LiveView implements View {
     return Math.max(10, Math.min(MOST_MARKS, (this.#out.columns || 80) - LABEL - FIGURES - 1));
   }
 
-  #countdownLine(): string {
-    if (!this.#deadline) return '';
+  #countdown(): string[] {
+    if (!this.#deadline) return [];
     const { from, seconds } = this.#deadline;
     const left = Math.max(0, seconds - ((this.#relocatedAt ?? this.#now()) - from) / 1000);
     const full = Math.round((left / seconds) * this.#width);
     const bar = `${'█'.repeat(full)}${this.#paint('faint', '░'.repeat(this.#width - full))}`;
-    return `${'notice'.padEnd(LABEL)}${bar}  ${left.toFixed(0)} s ${this.#relocatedAt === undefined ? 'left' : 'to spare'}`;
+    const verb = this.#relocatedAt === undefined ? 'left' : 'to spare';
+    return [`${'notice'.padEnd(LABEL)}${bar}  ${left.toFixed(0)} s ${verb}`];
   }
 
   #commitLine(): string {
@@ -198,10 +199,16 @@ function describe(happening: Happening): readonly [text: string, tone?: Tone] | 
       return detail['state'] === 'pending'
         ? [`${subject} is pending (${detail['instanceType']}, ${detail['lifecycle']})`]
         : [`${subject} is ${detail['state']}`];
-    case 'volume-attachment':
-      return [
-        `the volume is ${detail['state']} ${String(detail['state']).startsWith('detach') ? 'from' : 'to'} ${host}`,
-      ];
+    case 'volume-attachment': {
+      const state = String(detail['state']);
+      return detail['root']
+        ? undefined
+        : [`the volume is ${state} ${state.startsWith('detach') ? 'from' : 'to'} ${host}`];
+    }
+    case 'volume-modification':
+      return detail['progress'] === 0
+        ? [`the volume is to have ${detail['sizeGiB']} GiB: ${detail['state']}`]
+        : undefined;
     case 'address':
       return detail['state'] === 'assigned' ? [`the address leads to ${host}`] : undefined;
     case 'command':
@@ -222,9 +229,14 @@ function describe(happening: Happening): readonly [text: string, tone?: Tone] | 
 }
 
 const STORY_STATES: Readonly<Record<string, readonly [text: string, tone?: Tone]>> = {
+  Preflight: ['preflight: what speaks against it?'],
+  'Take a snapshot': ['nothing does; a snapshot first, to be kept for 90 days'],
+  'Grow the file system': ['the volume is larger; now its file system'],
+  'Start the relocation': ['a planned relocation: the source is kept until the new host has served'],
+  Changed: ['changed', 'good'],
   'Arm a replacement': ['launching a replacement, which reports when it is armed'],
   Checkpoint: ['the source writes its dirty buffers'],
-  'Move the volume': ['a replacement is armed: stop the source, move volume and address'],
-  'Retire the source': ['the new host has proven itself with a write; the source goes'],
+  'Move the volume': ['a replacement is armed: volume and address go over to it'],
+  'Retire the source': ['a write has proven the host that serves; the other one goes'],
   Relocated: ['relocated', 'good'],
 };

@@ -6,6 +6,7 @@ const GOOD: DrillReport = {
   seed: 1,
   engine: 'process',
   ok: true,
+  outcome: 'The database moved',
   reasons: [],
   downtimeSeconds: 5.512,
   floorSeconds: 4.98,

@@ -1,41 +1,63 @@
 import { afterEach, describe, expect, inject, it } from 'vitest';
 import { VirtualClock } from '../../drill/cloud/clock.ts';
-import type { Faults, Happening } from '../../drill/cloud/kernel.ts';
+import { AwsError, type Faults, type Happening } from '../../drill/cloud/kernel.ts';
 import type { DrillReport } from '../../drill/report.ts';
+import { growVolume } from '../../drill/scenarios/grow-volume.ts';
+import { hostLost } from '../../drill/scenarios/host-lost.ts';
+import { play as playScenario } from '../../drill/scenarios/play.ts';
+import { scaleUp } from '../../drill/scenarios/scale-up.ts';
+import type { PlayOptions, Scenario } from '../../drill/scenarios/scenario.ts';
 import { spotInterruption } from '../../drill/scenarios/spot-interruption.ts';
-import { openStage, type Stage } from '../../drill/stage.ts';
+import { openStage, type Stage, type StageOptions } from '../../drill/stage.ts';
+
+const clock = new VirtualClock();
+const stages: Stage[] = [];
+afterEach(() => clock.run(Promise.all(stages.splice(0).map((stage) => stage.close()))));
+
+interface Circumstances extends Pick<StageOptions, 'hostFaults'>, Partial<Pick<PlayOptions, 'sabotage' | 'signal'>> {
+  /** What goes wrong from the moment on at which the first host serves. */
+  readonly prepare?: (stage: Stage) => void;
+}
+
+/** Plays a scenario with modelled hosts. */
+async function playWith(scenario: Scenario, circumstances: Circumstances = {}) {
+  const { prepare, signal = new AbortController().signal, hostFaults, sabotage } = circumstances;
+  const seen: Happening[] = [];
+  const watcher = {
+    say: () => {},
+    begun: () => {},
+    committed: () => {},
+    happening: (happening: Happening) => void seen.push(happening),
+  };
+  const report = await clock.run(
+    (async () => {
+      const options = { assembly: inject('assembly'), database: 'lighthouse', seed: 1, signal, clock } as const;
+      const stage = await openStage({ ...options, engine: 'modelled', ...(hostFaults && { hostFaults }) });
+      stages.push(stage);
+      prepare?.(stage);
+      const playing = {
+        seed: 1,
+        engine: 'modelled',
+        rate: 200,
+        watcher,
+        signal,
+        ...(sabotage && { sabotage }),
+      } as const;
+      return playScenario(scenario, stage, playing);
+    })(),
+  );
+  return { report, seen };
+}
+
+function failing(faults: Faults): (stage: Stage) => void {
+  return ({ local }) => {
+    local.cloud.faults = faults;
+  };
+}
 
 describe('a drill of a Spot interruption', () => {
-  const clock = new VirtualClock();
-  const stages: Stage[] = [];
-  afterEach(() => clock.run(Promise.all(stages.splice(0).map((stage) => stage.close()))));
-
-  /** With modelled hosts. @param prepare what goes wrong from the moment on at which the first host serves */
-  async function play(prepare: (stage: Stage) => void = () => {}, signal = new AbortController().signal) {
-    const seen: Happening[] = [];
-    const watcher = {
-      say: () => {},
-      countdown: () => {},
-      committed: () => {},
-      happening: (happening: Happening) => void seen.push(happening),
-    };
-    const report = await clock.run(
-      (async () => {
-        const options = { assembly: inject('assembly'), database: 'lighthouse', seed: 1, signal, clock } as const;
-        const stage = await openStage({ ...options, engine: 'modelled' });
-        stages.push(stage);
-        prepare(stage);
-        return spotInterruption(stage, { seed: 1, engine: 'modelled', rate: 200, watcher, signal });
-      })(),
-    );
-    return { report, seen };
-  }
-
-  function failing(faults: Faults): (stage: Stage) => void {
-    return ({ local }) => {
-      local.cloud.faults = faults;
-    };
-  }
+  const play = (prepare: (stage: Stage) => void = () => {}, signal = new AbortController().signal) =>
+    playWith(spotInterruption, { prepare, signal });
 
   it('is ok when the database moves and nothing is lost, and says what it took', async () => {
     const { report, seen } = await play();
@@ -93,5 +115,113 @@ describe('a drill of a Spot interruption', () => {
     });
     expect(report).toMatchObject({ ok: false, reasons: ['i-0: takeover: something is odd'], orphans: [] });
     expect(report.promisesBroken).toEqual([]);
+  });
+});
+
+describe('a drill of a lost host', () => {
+  it('is ok when the database comes back on another host and nothing is lost, and says what took so long', async () => {
+    const { report } = await playWith(hostLost);
+    expect(report).toMatchObject({
+      ok: true,
+      reasons: [],
+      outcome: 'The host was lost',
+      lostRows: 0,
+      orphans: [],
+    });
+    expect(report.steps.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['detect', 'terminate', 'launch', 'boot', 'install-docker', 'pull-image', 'attach']),
+    );
+    const seconds = (name: string) => report.steps.find((step) => step.name === name)?.seconds ?? 0;
+    const { downtimeSeconds, floorSeconds } = report;
+    expect(seconds('launch') + seconds('boot') + seconds('pull-image')).toBeLessThan(floorSeconds);
+    expect(downtimeSeconds - floorSeconds).toBeGreaterThan(seconds('detect'));
+    expect(report.steps.find(({ name }) => name === 'terminate')?.startedAtSeconds).toBeLessThan(1);
+  });
+
+  it('fails when another host brings no database', async () => {
+    const { report } = await playWith(hostLost, {
+      hostFaults: (_, number) => (number === 0 ? [] : ['imagePullFails']),
+    });
+    expect(report.ok).toBe(false);
+    expect(report.reasons).toEqual([
+      expect.stringMatching(/^the takeover on i-\w+ failed: the image could not be pulled/),
+    ]);
+  });
+});
+
+describe('a drill of a scale-up', () => {
+  const failsToStart: Circumstances = {
+    hostFaults: (_, number) => (number === 0 ? [] : ['postgresDoesNotStart']),
+    sabotage: 'new-host-fails',
+  };
+
+  it('is ok when the database is on the larger host and its file system has grown', async () => {
+    const { report } = await playWith(scaleUp);
+    expect(report).toMatchObject({ ok: true, reasons: [], outcome: 'Scaled up', lostRows: 0 });
+    expect(report.downtimeSeconds - report.floorSeconds).toBeLessThan(2);
+    expect(report.steps.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(['detach', 'attach', 'start-database']),
+    );
+  });
+
+  it('is ok when the new host fails on purpose and the database goes back to where it was', async () => {
+    const { report, seen } = await playWith(scaleUp, failsToStart);
+    expect(report).toMatchObject({ ok: true, reasons: [], lostRows: 0, orphans: [] });
+    expect(report.outcome).toBe('The move went back');
+    const attached = seen.filter(({ kind, detail }) => kind === 'volume-attachment' && detail['state'] === 'attached');
+    expect(new Set(attached.map(({ detail }) => detail['instanceId'])).size).toBe(2);
+  });
+
+  it('fails when the new host fails and nobody has meant it to', async () => {
+    const { report } = await playWith(scaleUp, { hostFaults: failsToStart.hostFaults });
+    expect(report.ok).toBe(false);
+    expect(report.reasons[0]).toMatch(/^the takeover on i-\w+ failed: PostgreSQL ended while starting/);
+  });
+
+  it('fails when a new host that was to fail does serve', async () => {
+    const { report } = await playWith(scaleUp, { sabotage: 'new-host-fails' });
+    expect(report).toMatchObject({ ok: false, reasons: ['the scale-up ended as SUCCEEDED'], lostRows: 0 });
+  });
+
+  it('fails with what AWS says when it cannot even begin', async () => {
+    const refused = new AwsError('AccessDeniedException', 'no');
+    const { report } = await playWith(scaleUp, {
+      prepare: failing({
+        onCall: ({ operation }) => (operation === 'StartExecution' ? { error: refused } : undefined),
+      }),
+    });
+    expect(report).toMatchObject({ ok: false, reasons: ['scale-up cannot begin: AccessDeniedException: no'] });
+  });
+});
+
+describe('a drill of a volume that grows', () => {
+  it('is ok when the file system has grown under the running database', async () => {
+    const { report, seen } = await playWith(growVolume);
+    expect(report).toMatchObject({ ok: true, reasons: [], lostRows: 0, downtimeSeconds: 0 });
+    expect(seen.some(({ kind }) => kind === 'volume-modification')).toBe(true);
+    expect(seen.some(({ kind }) => kind === 'volume-attachment')).toBe(false);
+  });
+
+  it('fails when the file system has not grown', async () => {
+    const { report } = await playWith(growVolume, {
+      prepare: (stage) => Object.assign(stage, { inspect: async () => ({ fileSystemGiB: 20 }) }),
+    });
+    expect(report.reasons).toEqual(['the file system has grown by 0.0 GiB and not by 10']);
+  });
+
+  it('fails when a client notices', async () => {
+    const { report } = await playWith(growVolume, {
+      prepare: (stage) => {
+        const connect = stage.connect.bind(stage);
+        const gap = { from: clock.now() + 5_000, to: clock.now() + 6_500 };
+        Object.assign(stage, {
+          connect: async (rate: number) => {
+            const writer = await connect(rate);
+            return { ...writer, stop: async () => ({ ...(await writer.stop()), gaps: [gap] }) };
+          },
+        });
+      },
+    });
+    expect(report.reasons).toEqual(['the client could not commit for 1.5 s']);
   });
 });

@@ -56,7 +56,7 @@ describe('the view of a drill', () => {
   it('says once for each replacement what a workflow passes several times', () => {
     const terminal = new Terminal(false);
     const view = open(terminal, () => 0);
-    view.countdown(1_000, 120);
+    view.begun(1_000, 120);
     for (const state of [
       'Arm a replacement',
       'Move the volume',
@@ -70,9 +70,9 @@ describe('the view of a drill', () => {
     view.happening(entered(70_000, 'Move the volume'));
     expect(terminal.lines).toEqual([
       '  t+  2.5 s  launching a replacement, which reports when it is armed',
-      '  t+  2.5 s  a replacement is armed: stop the source, move volume and address',
+      '  t+  2.5 s  a replacement is armed: volume and address go over to it',
       '  t+ 39.0 s  launching a replacement, which reports when it is armed',
-      '  t+ 69.0 s  a replacement is armed: stop the source, move volume and address',
+      '  t+ 69.0 s  a replacement is armed: volume and address go over to it',
       '',
     ]);
   });
@@ -80,7 +80,7 @@ describe('the view of a drill', () => {
   it('says what fails, with host and reason', () => {
     const terminal = new Terminal(false);
     const view = open(terminal, () => 0);
-    view.countdown(0, 120);
+    view.begun(0, 120);
     const detail = { phase: 'ended', document: 'keeper-release', instanceId: 'i-1', exitCode: 13, stderr: 'busy' };
     view.happening({ at: 42_000, kind: 'command', subject: 'c-1', detail });
     expect(terminal.lines[0]).toBe('  t+ 42.0 s  release on i-1 ended with exit code 13: busy');
@@ -92,7 +92,7 @@ describe('the view of a drill', () => {
     const terminal = new Terminal();
     const view = open(terminal, () => now);
     view.say('lighthouse serves');
-    view.countdown(now, 120);
+    view.begun(now, 120);
     for (let rows = 0; now < 1_030_000; ) {
       now += 100;
       if (now < 1_010_000 || now > 1_015_000) {
@@ -116,5 +116,18 @@ describe('the view of a drill', () => {
     expect(terminal.raw).toContain('\u001b[31m·');
     expect(terminal.raw.startsWith('\u001b[?25l')).toBe(true);
     expect(terminal.raw.endsWith('\u001b[?25h')).toBe(true);
+  });
+
+  it('counts nothing down where nobody has given notice', () => {
+    vi.useFakeTimers();
+    let now = 1_000_000;
+    const terminal = new Terminal();
+    const view = open(terminal, () => now);
+    view.begun(now);
+    view.committed(10, now);
+    now += 1_000;
+    vi.advanceTimersByTime(1_000);
+    view.close();
+    expect(terminal.lines).toEqual(['', expect.stringMatching(/^commits .* 10 rows$/), '', '']);
   });
 });

@@ -1,0 +1,33 @@
+import { requestScaleUp } from './request.ts';
+import type { Scenario } from './scenario.ts';
+
+const MORE_GIB = 10;
+/** Nobody may notice: shorter than any client's patience. */
+const LONGEST_GAP_MS = 1_000;
+
+/** A person asks for nothing but a larger volume, and clients do not notice. */
+export const growVolume: Scenario = {
+  name: 'grow-volume',
+  what: 'a person asks for a larger volume, which grows under the running database',
+  beginning: 'the request',
+  work: 'scale-up',
+  workflow: 'scale-up',
+  sabotages: [],
+  outcome: 'The volume grew',
+  async begin(scene) {
+    const { stage, source } = scene;
+    const { states } = stage.local;
+    const known = states.executions.length;
+    const sizes = await requestScaleUp(scene, { moreGiB: MORE_GIB });
+    return async (end) => {
+      const relocations = states.executions.slice(known).filter(({ machine }) => machine.name.endsWith('-relocate'));
+      const gap = Math.max(0, ...end.gaps.map(({ from, to }) => to - from));
+      return [
+        ...(await sizes(end)),
+        ...relocations.map(({ name }) => `nothing had to move, and ${name} was started`),
+        ...(end.holder === source ? [] : [`the database is on ${end.holder} and not on ${source}`]),
+        ...(gap < LONGEST_GAP_MS ? [] : [`the client could not commit for ${(gap / 1000).toFixed(1)} s`]),
+      ];
+    };
+  },
+};
