@@ -1,25 +1,25 @@
 import { parseArgs } from 'node:util';
+import { WORKFLOWS, type Workflow } from './schedule.ts';
 
 export const USAGE = `npm run simulate -- [--schedules N] [--first-seed S] [--workflow NAME] [--json]
-npm run simulate -- --seed S --trace
+npm run simulate -- [--workflow NAME] --seed S --trace
 
 Plays schedules of faults against the synthesized app, on modelled hosts in virtual time: what AWS takes, loses, delays
 and refuses, at the worst moments. Afterwards every promise has to hold. Each schedule is drawn from its seed.
 
 --schedules   how many (default 200)
 --first-seed  the seed of the first, the others count up (default 1)
---workflow    relocate, which is all there is
+--workflow    what a schedule begins with: relocate (a host is lost or announced, default), scale-up or patch
 --json        one JSON object on stdout
 --seed        play this one only
 --trace       tell its story: what went wrong, and what Keeper decided and why`;
-
-const WORKFLOWS = ['relocate'];
 
 export class UsageError extends Error {}
 
 export interface SimulateArguments {
   readonly schedules: number;
   readonly firstSeed: number;
+  readonly workflow: Workflow;
   readonly json: boolean;
   readonly trace: boolean;
   readonly help: boolean;
@@ -42,9 +42,12 @@ export function parseArguments(argv: readonly string[]): SimulateArguments {
   } catch (error) {
     throw new UsageError(`${(error as Error).message.split('.')[0]}; write npm run simulate -- --help`);
   }
-  const { schedules, seed, workflow, json, trace, help } = values;
-  if (!WORKFLOWS.includes(workflow)) {
-    throw new UsageError(`there is no workflow ${JSON.stringify(workflow)}; write ${WORKFLOWS.join(' or ')}`);
+  const { schedules, seed, json, trace, help } = values;
+  const workflow = WORKFLOWS.find((name) => name === values.workflow);
+  if (!workflow) {
+    throw new UsageError(
+      `there is no workflow ${JSON.stringify(values.workflow)}; write one of ${WORKFLOWS.join(', ')}`,
+    );
   }
   if (trace && seed === undefined) throw new UsageError('--trace tells of one schedule; write --seed S --trace');
   if (trace && json) throw new UsageError('--trace is text; leave --json out');
@@ -55,6 +58,7 @@ export function parseArguments(argv: readonly string[]): SimulateArguments {
     schedules: seed === undefined ? wholeNumber('--schedules', schedules ?? '200', 1) : 1,
     firstSeed:
       seed === undefined ? wholeNumber('--first-seed', values['first-seed'] ?? '1', 0) : wholeNumber('--seed', seed, 0),
+    workflow,
     json,
     trace,
     help,

@@ -12,13 +12,13 @@ import { planLines, Story } from './trace.ts';
 const PROGRESS_EVERY = 100;
 
 async function main(): Promise<void> {
-  const { schedules, firstSeed, json, trace, help } = parseArguments(process.argv.slice(2));
+  const { schedules, firstSeed, workflow, json, trace, help } = parseArguments(process.argv.slice(2));
   if (help) {
     console.log(USAGE);
     return;
   }
   const [database = '', { instanceTypes } = { instanceTypes: [] }] = Object.entries(config.databases)[0] ?? [];
-  const world: World = { assembly: await synthesize(), database, instanceTypes: [...instanceTypes] };
+  const world: World = { assembly: await synthesize(), database, instanceTypes: [...instanceTypes], workflow };
   const clock = new RealClock();
   const beganAt = clock.now();
   const results: ScheduleResult[] = [];
@@ -33,13 +33,13 @@ async function main(): Promise<void> {
     });
   }
   const report = summarise(results, firstSeed, (clock.now() - beganAt) / 1000);
-  console.log(json ? JSON.stringify(report) : renderReport(report));
+  console.log(json ? JSON.stringify(report) : renderReport(report, workflow));
   process.exitCode = report.violations.length === 0 ? 0 : 1;
 }
 
 /** Plays one schedule and prints what happens. */
 async function tell(seed: number, world: World): Promise<ScheduleResult> {
-  for (const line of planLines(drawSchedule(seed))) console.log(line);
+  for (const line of planLines(drawSchedule(seed, world.workflow))) console.log(line);
   return runSchedule(seed, world, ({ clock, local }) => {
     const story = new Story(clock.now(), (line) => console.log(line));
     local.cloud.onHappening((happening) => story.add(happening));

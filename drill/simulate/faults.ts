@@ -107,15 +107,16 @@ export class ScheduledFaults implements Faults {
   }
 
   #strike(fault: At): void {
-    if (fault.kind === 'stop') this.#stopRelocation(fault);
+    if (fault.kind === 'stop') this.#stopExecution(fault);
     else if (fault.kind === 'hang') this.#hang();
+    else if (fault.kind === 'runbook') this.#startRunbook(fault);
     else {
       const host = this.#find(fault.whom);
       if (host) this.#strikeHost(fault, host);
     }
   }
 
-  #strikeHost(fault: Exclude<At, Of<'stop' | 'hang'>>, host: string): void {
+  #strikeHost(fault: Exclude<At, Of<'stop' | 'hang' | 'runbook'>>, host: string): void {
     const simulation = this.#playing();
     switch (fault.kind) {
       case 'interruption':
@@ -129,6 +130,10 @@ export class ScheduledFaults implements Faults {
       case 'agent death':
         this.#count('agent dies', host);
         simulation.local.ssm.agentDead(host);
+        break;
+      case 'hardware failure':
+        this.#count('hardware fails', host);
+        simulation.local.ec2.failHost(host).catch((error: Error) => simulation.local.cloud.fail(error));
     }
   }
 
@@ -154,16 +159,21 @@ export class ScheduledFaults implements Faults {
     });
   }
 
-  #stopRelocation({ redriveAfter }: Of<'stop'>): void {
+  #startRunbook({ workflow, input }: Of<'runbook'>): void {
+    this.#count(`${workflow} started`, JSON.stringify(input));
+    this.#playing().startWorkflow(workflow, input);
+  }
+
+  #stopExecution({ redriveAfter }: Of<'stop'>): void {
     const simulation = this.#playing();
-    const running = simulation.relocations.find(({ status }) => status === 'RUNNING');
+    const running = simulation.local.states.executions.findLast(({ status }) => status === 'RUNNING');
     if (!running) return;
     const executionArn = running.arn;
-    this.#count('relocation stopped', running.name);
+    this.#count('execution stopped', running.name);
     simulation.asPerson('states', 'StopExecution', { executionArn });
     if (redriveAfter === undefined) return;
     simulation.clock.after(redriveAfter * 1000, () => {
-      this.#count('relocation redriven', running.name);
+      this.#count('execution redriven', running.name);
       simulation.asPerson('states', 'RedriveExecution', { executionArn });
     });
   }

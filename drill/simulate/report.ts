@@ -1,4 +1,5 @@
 import type { ScheduleResult, Violation } from './run.ts';
+import type { Workflow } from './schedule.ts';
 
 /** What `npm run simulate -- --json` prints. Programs rely on these names. */
 export interface SimulationReport {
@@ -33,7 +34,7 @@ export function summarise(results: readonly ScheduleResult[], firstSeed: number,
 }
 
 /** The report for people. Its last line is the one to quote. */
-export function renderReport(report: SimulationReport): string {
+export function renderReport(report: SimulationReport, workflow: Workflow): string {
   const { schedules, firstSeed, violations, schedulesPerSecond } = report;
   const list = (title: string, counts: Readonly<Record<string, number>>) => [
     `${title}:`,
@@ -42,13 +43,13 @@ export function renderReport(report: SimulationReport): string {
   const count = `${schedules.toLocaleString('en')} ${schedules === 1 ? 'schedule' : 'schedules'}`;
   const seeds = new Set(violations.map(({ seed }) => seed));
   return [
-    `Schedules of seeds ${firstSeed} to ${firstSeed + schedules - 1}, ${schedulesPerSecond} a second`,
+    `${workflow}: schedules of seeds ${firstSeed} to ${firstSeed + schedules - 1}, ${schedulesPerSecond} a second`,
     ...list('Faults injected', report.faultsInjected),
     ...list('Outcomes', report.outcomes),
     ...violations.map(({ seed, promise, at, detail }) => `seed ${seed}, ${at} s: ${promise}: ${detail}`),
     seeds.size === 0
       ? `${count} of faults, every promise kept.`
-      : `NOT OK: ${seeds.size} of ${count} broke a promise; npm run simulate -- --seed ${[...seeds][0]} --trace`,
+      : `NOT OK: ${seeds.size} of ${count} broke a promise; npm run simulate -- --workflow ${workflow} --seed ${[...seeds][0]} --trace`,
   ].join('\n');
 }
 

@@ -1,6 +1,6 @@
 import { Simulation } from '../simulation.ts';
 import { ScheduledFaults } from './faults.ts';
-import { drawSchedule } from './schedule.ts';
+import { drawSchedule, type Workflow } from './schedule.ts';
 
 /** What did not hold, and when: seconds since the beginning of the schedule. */
 export interface Violation {
@@ -24,6 +24,7 @@ export interface World {
   readonly assembly: string;
   readonly database: string;
   readonly instanceTypes: readonly string[];
+  readonly workflow: Workflow;
 }
 
 /** How long everything may take to come to rest once nothing goes wrong any more. */
@@ -38,10 +39,10 @@ const QUIET_SECONDS = 150;
  */
 export async function runSchedule(
   seed: number,
-  { assembly, database, instanceTypes }: World,
+  { assembly, database, instanceTypes, workflow }: World,
   onStart: (simulation: Simulation) => void = () => {},
 ): Promise<ScheduleResult> {
-  const faults = new ScheduledFaults(drawSchedule(seed), instanceTypes);
+  const faults = new ScheduledFaults(drawSchedule(seed, workflow), instanceTypes);
   const simulation = await Simulation.start({
     assembly,
     database,
@@ -80,7 +81,9 @@ async function comeToRest(simulation: Simulation): Promise<void> {
 }
 
 /** In a few words, for statistics. */
-function outcomeOf({ endings }: Simulation): string {
+function outcomeOf({ endings, runbooks }: Simulation): string {
+  const [runbook] = runbooks;
+  if (runbook) return runbook.status === 'SUCCEEDED' ? 'changed' : `not changed: ${runbook.error ?? runbook.status}`;
   if (endings.length === 0) return 'no relocation';
   const moves = endings.filter(({ output }) => String(output).includes('"outcome":"relocated"'));
   const failed = endings.some(({ status }) => status !== 'SUCCEEDED');

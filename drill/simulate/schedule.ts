@@ -3,6 +3,10 @@ import type { LatencyName } from '../cloud/latencies.ts';
 import { Random } from '../cloud/random.ts';
 import type { HostFault } from '../hosts/modelled.ts';
 
+/** The workflow that a schedule is about: what it begins with. */
+export type Workflow = 'relocate' | 'scale-up' | 'patch';
+export const WORKFLOWS: readonly Workflow[] = ['relocate', 'scale-up', 'patch'];
+
 /** Which host a fault is for, as it stands when its time has come. */
 export type Whom =
   /** The one that has the data volume. */
@@ -27,13 +31,22 @@ export type Fault =
       /** How long before the notice AWS recommends to leave; absent where it does not. */
       readonly recommendedBefore?: number;
     }
+  /** A person starts a runbook. */
+  | {
+      readonly kind: 'runbook';
+      readonly at: number;
+      readonly workflow: Exclude<Workflow, 'relocate'>;
+      readonly input: Readonly<Record<string, string | number | boolean>>;
+    }
+  /** The hardware under a host fails: its guest is dead, and EC2 says so minutes later. */
+  | { readonly kind: 'hardware failure'; readonly at: number; readonly whom: Whom }
   /** AWS recommends to leave the host, and never takes it. */
   | { readonly kind: 'recommendation'; readonly at: number; readonly whom: Whom }
   | { readonly kind: 'termination'; readonly at: number; readonly whom: Whom }
   | { readonly kind: 'agent death'; readonly at: number; readonly whom: Whom }
   /** The guest of a host that AWS is about to take freezes. */
   | { readonly kind: 'hang'; readonly at: number }
-  /** A person stops the relocation that runs, and perhaps redrives it. */
+  /** A person stops the newest execution that runs, a runbook or a relocation, and perhaps redrives it. */
   | { readonly kind: 'stop'; readonly at: number; readonly redriveAfter?: number }
   /** What is wrong with the n-th host launched since the beginning, from 0. */
   | { readonly kind: 'host'; readonly number: number; readonly faults: readonly HostFault[] }
@@ -118,6 +131,10 @@ const OPERATIONS: readonly (readonly [ServiceName, string])[] = [
   ['ec2', 'DescribeVolumes'],
   ['ec2', 'TerminateInstances'],
   ['ec2', 'CreateTags'],
+  ['ec2', 'CreateSnapshot'],
+  ['ec2', 'ModifyVolume'],
+  ['ec2', 'DescribeVolumesModifications'],
+  ['ec2', 'DescribeInstanceStatus'],
   ['ssm', 'SendCommand'],
   ['ssm', 'ListCommandInvocations'],
   ['ssm', 'GetCommandInvocation'],
@@ -127,6 +144,7 @@ const OPERATIONS: readonly (readonly [ServiceName, string])[] = [
   ['states', 'StartExecution'],
   ['states', 'StartSyncExecution'],
   ['states', 'ListExecutions'],
+  ['states', 'DescribeExecution'],
   ['lambda', 'Invoke'],
   ['sns', 'Publish'],
 ];
@@ -137,6 +155,8 @@ const LATENCIES: readonly (readonly [LatencyName, number])[] = [
   ['ec2.attach', 60],
   ['ec2.assignPrivateIp', 30],
   ['ec2.describeLag', 8],
+  ['ec2.volumeModifying', 60],
+  ['ec2.snapshot', 600],
   ['ec2.pendingToRunning', 60],
   ['ec2.runningToUserData', 120],
   ['ec2.terminate', 240],
@@ -156,6 +176,7 @@ const HOST_FAULTS: readonly HostFault[] = [
   'mountFails',
   'hangsDuringTakeover',
   'postgresDoesNotStart',
+  'takeoverAgainFails',
   'dockerStopHangs',
   'umountHangs',
 ];
@@ -164,10 +185,10 @@ const HOST_FAULTS: readonly HostFault[] = [
 const NOTICES = [120, 120, 108];
 
 /** Draws what goes wrong. The same seed draws the same, whatever else changes in the simulation. */
-export function drawSchedule(seed: number): Schedule {
+export function drawSchedule(seed: number, workflow: Workflow = 'relocate'): Schedule {
   const random = new Random(seed).fork('schedule');
   const calmAfter = 120 + random.below(480);
-  const faults: Fault[] = [drawOpening(random)];
+  const faults: Fault[] = [workflow === 'relocate' ? drawOpening(random) : drawRunbook(random, 0, workflow)];
   const draws: readonly (() => Fault | undefined)[] = [
     () => drawEvents(random, calmAfter),
     () => drawCapacity(random, calmAfter),
@@ -185,6 +206,8 @@ export function drawSchedule(seed: number): Schedule {
     () => ({ kind: 'termination', at: random.below(calmAfter), whom: random.pick(['holder', 'replacement']) }),
     () => ({ kind: 'agent death', at: random.below(calmAfter), whom: random.pick(['holder', 'replacement']) }),
     () => ({ kind: 'hang', at: random.below(110) }),
+    () => ({ kind: 'hardware failure', at: random.below(calmAfter), whom: random.pick(['holder', 'replacement']) }),
+    () => drawRunbook(random, random.below(calmAfter), random.pick(['scale-up', 'patch'])),
     () => drawStop(random, calmAfter),
   ];
   // Most schedules have a few faults, so that each can show itself; some have nearly all at once.
@@ -203,6 +226,18 @@ function drawOpening(random: Random): Fault {
   return kind < 0.9
     ? { kind: 'recommendation', at: 0, whom: 'holder' }
     : { kind: 'termination', at: 0, whom: 'holder' };
+}
+
+function drawRunbook(random: Random, at: number, workflow: Exclude<Workflow, 'relocate'>): Fault {
+  const input =
+    workflow === 'patch'
+      ? { image: 'timescale/timescaledb:2.20.0-pg16', updateExtension: random.chance(0.5) }
+      : random.pick<Record<string, string | number>>([
+          { instanceType: 't4g.medium' },
+          { volumeGiB: 30 },
+          { instanceType: 't4g.medium', volumeGiB: 30 },
+        ]);
+  return { kind: 'runbook', at, workflow, input };
 }
 
 function drawInterruption(random: Random, at: number, whom: Whom): Fault {
