@@ -139,6 +139,8 @@ export class Relocate extends Construct {
         stopTried: false,
         sources: [],
         armed: jsonata("''"),
+        // The newest host that had the volume and did not serve.
+        left: jsonata("''"),
         planned: jsonata('$exists($states.input.planned) and $states.input.planned'),
         wayBack: jsonata("''"),
         wayBackTried: false,
@@ -325,6 +327,7 @@ export class Relocate extends Construct {
         target: jsonata('$armed'),
         deadline: jsonata('$deadline'),
         fenceSource: jsonata('$exists($plan.fenceSource)'),
+        sourceFailed: jsonata("$left != '' and $source = $left"),
         startedAt: jsonata('$lookedAt'),
         executionStartedAt: jsonata('$states.context.Execution.StartTime'),
       },
@@ -385,6 +388,7 @@ export class Relocate extends Construct {
     const leave = sfn.Pass.jsonata(this, 'Leave this host', {
       assign: {
         source: jsonata('$moved.host'),
+        left: jsonata('$moved.host'),
         attempt: jsonata('$attempt + 1'),
         failedHosts: jsonata('$failedHosts + 1'),
         verifications: 0,

@@ -38,6 +38,8 @@ export interface Goal {
   readonly deadline?: number;
   /** EC2's status checks of the source fail: it is not asked to release anything but terminated, once a target runs. */
   readonly fenceSource?: boolean;
+  /** The source did not serve: its agent, which on a new host comes late, is not waited for. */
+  readonly sourceFailed?: boolean;
 }
 
 export type Action =
@@ -196,7 +198,7 @@ function freeVolume(
     const why = `${holder.id} fails EC2's status checks: it is ended, so that it can no longer write`;
     return once({ kind: 'fence', host: holder }, observed, now, why);
   }
-  const givenUp = release && giveUpRelease(release, holder, now);
+  const givenUp = release && giveUpRelease(release, holder, goal, now);
   // Without a host to take over nothing is won by killing the one that may still serve.
   if (givenUp)
     return target
@@ -226,8 +228,10 @@ function whyStuck(observed: Observed, goal: Goal, holder: HostState, now: number
 }
 
 /** Why the release command is not waited for any longer, or undefined. */
-function giveUpRelease(release: ReleaseState, holder: HostState, now: number): string | undefined {
+function giveUpRelease(release: ReleaseState, holder: HostState, goal: Goal, now: number): string | undefined {
   if (release.status === 'failed') return `${holder.id} could not release the volume: ${release.detail}`;
+  if (release.status === 'refused' && goal.sourceFailed && holder.id === goal.sourceId)
+    return `${holder.id} did not serve, and its agent is not there to release the volume`;
   const limit =
     RELEASE_DELIVERY_SECONDS * 1000 +
     (release.status === 'running' ? RELEASE_EXECUTION_SECONDS * 1000 : 0) +

@@ -35,6 +35,8 @@ export interface MoveInput {
   readonly deadline?: number;
   /** Whether the source is to be terminated instead of being asked to release. */
   readonly fenceSource: boolean;
+  /** Whether the source is a host that this relocation brought the database to, and that did not serve. */
+  readonly sourceFailed: boolean;
   /** When this relocation last looked around, in milliseconds since the epoch. */
   readonly startedAt: number;
   /** When the execution started, ISO 8601: no command of it is older. */
@@ -70,6 +72,7 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
     execution: input.execution,
     startedAt: input.startedAt,
     fenceSource: input.fenceSource,
+    sourceFailed: input.sourceFailed,
     ...(input.source && { sourceId: input.source }),
     ...(input.target && { targetId: input.target }),
     ...(input.deadline && { deadline: input.deadline }),

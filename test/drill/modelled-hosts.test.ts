@@ -179,6 +179,49 @@ describe('a relocation', () => {
     expect((gaps[0]?.to ?? 0) - crashedAt).toBeGreaterThanOrEqual(1000);
   });
 
+  it('goes back to the host that has released the volume, when it has gone and comes back', async () => {
+    const { clock, cloud, hosts, source, calls, launch, give, release, verify, brokenPromises } = await setUpServing();
+    await launch();
+    const client = hosts.connectClient(ADDRESS, 10);
+    for (const _ of ['released', 'again without harm']) expect(await release(source)).toMatchObject({ exitCode: 0 });
+    await clock.pass(30_000);
+    expect(hosts.volume('vol-0a')?.writers).toEqual([]);
+    expect(await source.detach('vol-0a')).toBe('detached');
+    await clock.pass(5_000);
+    const reports = calls.length;
+    await give(source);
+
+    expect(hosts.servingHost(ADDRESS)).toBe('i-0');
+    expect((await verify(source)).exitCode).toBe(0);
+    expect(client.ledger()).toMatchObject({ lost: 0 });
+    expect(calls.slice(reports)).toMatchObject([
+      {
+        operation: 'PutParameter',
+        input: {
+          Value: expect.stringMatching(/^i-0 serves\n(keeper-step .*\n){7}keeper-settings shared_buffers=256MB/),
+        },
+      },
+    ]);
+    expect(cloud.happenings.filter(({ kind, subject }) => kind === 'takeover' && subject === 'i-0')).toHaveLength(2);
+    expect(brokenPromises()).toEqual([]);
+  });
+
+  it('breaks off a takeover by a release, and that host waits anew', async () => {
+    const { clock, hosts, source, launch, release, give } = await setUpServing();
+    const target = await launch();
+    await release(source);
+    await source.detach('vol-0a');
+    await target.attach(VOLUME);
+    await clock.pass(400);
+    expect(hosts.volume('vol-0a')?.writers).toEqual(['i-1']);
+    expect(await release(target)).toMatchObject({ exitCode: 12 }); // it had not started
+    expect(await release(target)).toMatchObject({ exitCode: 0 });
+    expect(await target.detach('vol-0a')).toBe('detached');
+    await clock.pass(5_000);
+    await give(target);
+    expect(hosts.servingHost(ADDRESS)).toBe('i-1');
+  });
+
   it('shuts PostgreSQL down cleanly when the operating system shuts down', async () => {
     const { clock, hosts, source } = await setUpServing();
     await clock.run(source.shutdown('os'));
@@ -224,6 +267,44 @@ describe('commands', () => {
     expect((await verify(source)).exitCode).toBe(20);
   });
 
+  it('grow waits for the device and fills it, as a takeover does', async () => {
+    const { clock, hosts, run, source, release, give } = await setUpServing();
+    const grow = (sizeGiB: number) =>
+      source.run({
+        document: 'keeper-grow',
+        script: '',
+        environment: { SSM_volumeId: 'vol-0a', SSM_sizeGiB: String(sizeGiB) },
+        timeoutSeconds: 90,
+      });
+    const growing = grow(30);
+    await clock.pass(10_000);
+    expect(hosts.volume('vol-0a')).toMatchObject({ sizeGiB: 20, fileSystemGiB: 20 });
+    await hosts.resizeVolume('vol-0a', 30);
+    expect(await clock.run(growing)).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringMatching(/^keeper-step grow-file-system .*\n.* went from 20 to 30 GiB\n$/m),
+    });
+    expect(hosts.volume('vol-0a')).toMatchObject({ sizeGiB: 30, fileSystemGiB: 30 });
+    expect(await clock.run(grow(31))).toMatchObject({ exitCode: 31 });
+    expect(await run(source, 'keeper-grow', { SSM_volumeId: 'vol-0b', SSM_sizeGiB: '1' })).toMatchObject({
+      exitCode: 30,
+    });
+
+    await release(source);
+    await source.detach('vol-0a');
+    await clock.pass(5_000);
+    await hosts.resizeVolume('vol-0a', 40);
+    await give(source);
+    expect(hosts.volume('vol-0a')).toMatchObject({ fileSystemGiB: 40 });
+  });
+
+  it('update-extension needs a database that runs', async () => {
+    const { run, source, release } = await setUpServing();
+    expect(await run(source, 'keeper-update-extension')).toMatchObject({ exitCode: 0 });
+    await release(source);
+    expect(await run(source, 'keeper-update-extension')).toMatchObject({ exitCode: 40 });
+  });
+
   it('a script is killed at its timeout', async () => {
     const { run, source } = await setUpServing({ 0: ['umountHangs'] });
     const result = await run(source, 'keeper-release', { SSM_volumeId: 'vol-0a' }, 10);
@@ -243,10 +324,6 @@ describe('hosts with faults', () => {
     await launch();
     expect(calls).toMatchObject([
       { operation: 'SendTaskFailure', input: { taskToken: 'token', error: 'TakeoverFailed' } },
-      {
-        operation: 'PutParameter',
-        input: { Name: '/keeper/lighthouse/takeover', Value: 'i-0 failed\nthe image could not be pulled\n' },
-      },
     ]);
   });
 
@@ -290,10 +367,22 @@ describe('hosts with faults', () => {
     expect(await release(source)).toMatchObject({ exitCode: 0 });
   });
 
+  it('may fail only when the volume comes back to them', async () => {
+    const { clock, hosts, source, release, give, verify } = await setUpServing({ 0: ['takeoverAgainFails'] });
+    expect(hosts.servingHost(ADDRESS)).toBe('i-0');
+    await release(source);
+    await source.detach('vol-0a');
+    await clock.pass(5_000);
+    await give(source);
+    expect(hosts.servingHost(ADDRESS)).toBeUndefined();
+    expect(await verify(source)).toMatchObject({ stderr: expect.stringContaining('PostgreSQL ended while starting') });
+  });
+
   it('do not give a volume back while they hang, even one they no longer use', async () => {
-    const { hosts, source, release } = await setUpServing();
+    const { cloud, hosts, source, release } = await setUpServing();
     await release(source);
     hosts.hang('i-0');
+    expect(cloud.happenings.at(-1)).toMatchObject({ kind: 'guest', subject: 'i-0', detail: { state: 'hung' } });
     expect(await source.detach('vol-0a')).toBe('busy');
   });
 

@@ -110,6 +110,11 @@ describe('going back to the host that served before', () => {
     expect(action({ ...there, release: release('succeeded') }, BACK)).toBe(`detach ${TARGET}`);
     expect(action({ ...there, volume: volume() }, BACK)).toBe(`attach ${SOURCE}`);
   });
+  it('does not wait for the agent of a new host that did not serve', () => {
+    const refused = observed({ volume: attachedTo(TARGET), release: release('refused') });
+    expect(action(refused, BACK)).toBe(`release ${TARGET}`);
+    expect(action(refused, { ...BACK, sourceFailed: true })).toBe(`fence ${TARGET}`);
+  });
   it('waits for the volume to leave it before it comes back', () => {
     const goal: Goal = { execution: EXECUTION, targetId: SOURCE, startedAt: NOW };
     expect(action(observed({ volume: attachedTo(SOURCE, 'detaching') }), goal)).toBe('wait');
@@ -199,7 +204,7 @@ describe('in every state there is', () => {
     { ...GOAL, deadline: NOW - 1 },
     { execution: EXECUTION, sourceId: SOURCE, deadline: NOW - 1 },
     { ...GOAL, fenceSource: true },
-    { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE },
+    { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE, sourceFailed: true },
     { execution: EXECUTION, targetId: SOURCE },
   ];
 
