@@ -158,7 +158,7 @@ function requestScaleUp(simulation: Simulation): void {
 /** Only an on-demand instance can be stopped and changed. */
 async function moveToOnDemand(simulation: Simulation): Promise<void> {
   const { ec2, ssm } = simulation.local;
-  const { instanceTypes } = JSON.parse(ssm.parameterValue(`/keeper/${DATABASE}/host`));
+  const instanceTypes = ssm.parameterValue(`/keeper/${DATABASE}/host/instance-types`).split(',');
   for (const type of instanceTypes) ec2.capacity(type, 'spot', false);
   start(simulation, 'relocate', {});
   await simulation.settle();

@@ -107,7 +107,10 @@ require_unused() {
 # In a unit of its own, because this command ends here. Of two takeovers the second ends by itself, so that another one that
 # waits already needs no attention.
 take_over_again() {
-  systemd-run --quiet --collect --no-block /var/lib/cloud/scripts/per-boot/keeper-takeover again ||
+  local copy=/var/lib/cloud/scripts/per-boot/keeper-takeover
+  # A host that was launched by an older version of Keeper has a takeover that would not wait.
+  grep -qs "$released" "$copy" || return 0
+  systemd-run --quiet --collect --no-block "$copy" again ||
     echo "release: no takeover waits on this host, in case $SSM_volumeId comes back" >&2
 }
 

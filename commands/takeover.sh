@@ -59,9 +59,13 @@ metadata() {
 # report_takeover OUTCOME TEXT: what the workflow goes by, because the agent of a fresh host may come minutes late
 report_takeover() {
   [[ -b $device && ! -e $released ]] || return 0 # another host's takeover is what counts
+  report "$@"
+}
+
+report() {
   printf '%s %s\n%s\n' "$instance" "$1" "$2" >"$run/report"
   timeout 20 aws ssm put-parameter --overwrite --name "/keeper/$KEEPER_DATABASE/takeover" --type String \
-    --value "file://$run/report" >/dev/null || echo "takeover: it could not be reported that the takeover $1" >&2
+    --value "file://$run/report" >/dev/null || echo "takeover: it could not be reported: $instance $1" >&2
 }
 
 install_for_every_boot() {
@@ -82,30 +86,20 @@ wait_for_turn() {
 }
 
 # A released volume is not this host's, however often it boots, until it has gone and comes back.
+# EC2 sees nothing of it: a volume that nobody takes away is reported, so that reconcile does.
 leave_released_volume() {
+  local deadline=$((EPOCHSECONDS + 15))
   echo "takeover: $KEEPER_VOLUME_ID was released ($released): it is left alone until it has been detached"
+  while [[ -b $device ]] && ((EPOCHSECONDS < deadline)); do snooze 0.02; done
+  if [[ -b $device ]] && instance=$(metadata instance-id); then
+    report released "$KEEPER_VOLUME_ID was not taken away"
+  fi
   while [[ -b $device ]]; do snooze 0.02; done
   rm "$released"
   token='' # its task has long ended
 }
 
-# A registry that hiccups must not cost a host.
-try_thrice() {
-  "$@" || { sleep 2 && "$@"; } || { sleep 5 && "$@"; }
-}
-
-install_docker() {
-  command -v docker >/dev/null || try_thrice dnf install -y -q docker || fail 'Docker could not be installed with dnf'
-  systemctl enable --now --quiet docker || fail 'the Docker service does not start'
-}
-
-pull_image() {
-  docker image inspect "$KEEPER_IMAGE" >/dev/null 2>&1 || docker pull -q "$KEEPER_IMAGE" >/dev/null ||
-    fail "the image $KEEPER_IMAGE could not be pulled"
-  # with another one `docker stop` waits for clients to leave, and then kills the server
-  [[ $(docker image inspect -f '{{.Config.StopSignal}}' "$KEEPER_IMAGE") == SIGINT ]] ||
-    fail "the image $KEEPER_IMAGE does not stop with SIGINT: PostgreSQL would not stop fast"
-}
+# include: host.sh
 
 # For the memory of this host. On the command line, where nothing on the volume overrides them.
 choose_settings() {

@@ -8,6 +8,7 @@ import { Iam } from './cloud/iam.ts';
 import { Cloud, type Faults } from './cloud/kernel.ts';
 import { LambdaService } from './cloud/lambda.ts';
 import { Logs } from './cloud/logs.ts';
+import { S3 } from './cloud/s3.ts';
 import { Sns } from './cloud/sns.ts';
 import { Sqs } from './cloud/sqs.ts';
 import { Ssm } from './cloud/ssm.ts';
@@ -36,6 +37,8 @@ export interface LocalCloud<Runtime extends HostRuntime> {
   readonly iam: Iam;
   readonly sns: Sns;
   readonly sqs: Sqs;
+  readonly s3: S3;
+  readonly cloudwatch: CloudWatch;
   readonly formation: CloudFormation;
   /** AWS publishes a newer Amazon Linux 2023 for ARM: from now on the public parameter names this AMI. */
   publishImage(imageId: string): void;
@@ -84,12 +87,13 @@ export async function createLocalCloud<Runtime extends HostRuntime>(
   const queueUrl = (arn: string) => sqs.urlOf(arn);
   const sns = new Sns(cloud, { policies: iam, mayInvoke, queueUrl });
   const events = new EventBridge(cloud, { mayInvoke, assume, queueUrl });
+  const s3 = new S3(cloud, iam);
   const logs = new Logs(cloud);
   const cloudwatch = new CloudWatch(cloud);
   for (const service of [ec2, ssm, states]) cloud.register(service);
   const handlers = Object.assign(
     {},
-    ...[iam, ec2, ssm, states, lambda, events, sns, sqs, logs, cloudwatch].map((each) => each.handlers),
+    ...[iam, ec2, ssm, states, lambda, events, sns, sqs, s3, logs, cloudwatch].map((each) => each.handlers),
   );
   handlers['AWS::CloudFormation::CustomResource'] = customResourceHandler(cloud, endpoint, iam.administrator);
   const formation = new CloudFormation(cloud, handlers, { resolveSsmParameter: (name) => ssm.parameterValue(name) });
@@ -105,6 +109,8 @@ export async function createLocalCloud<Runtime extends HostRuntime>(
     iam,
     sns,
     sqs,
+    s3,
+    cloudwatch,
     formation,
     publishImage: (imageId) => {
       ec2.registerImage({ imageId, ...IMAGE });

@@ -1,4 +1,4 @@
-import { DATABASE_TAG, EXPIRES_AT_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { DATABASE_TAG, EXPIRES_AT_TAG, ROLE_TAG, SCRATCH_ROLE } from '../functions/core/tags.ts';
 import type { Happening } from './cloud/kernel.ts';
 import type { HostRuntime } from './hosts/host.ts';
 import type { LocalCloud } from './local-cloud.ts';
@@ -53,6 +53,7 @@ export class PromiseWatch {
     const volumes = ec2
       .volumes()
       .filter(({ volumeId, tags }) => this.#isOurs(tags) && volumeId !== live?.volumeId && !this.#isKept(tags))
+      .filter(({ attachment }) => !this.#isScratch(attachment?.instanceId))
       .map(({ volumeId, state }) => `${volumeId} (${state}) is not the live volume`);
     const snapshots = ec2
       .snapshots()
@@ -176,6 +177,12 @@ export class PromiseWatch {
   /** What bears a date is kept until then, and perhaps a minute longer. */
   #isKept(tags: ReadonlyMap<string, string>): boolean {
     return Date.parse(tags.get(EXPIRES_AT_TAG) ?? '') > this.#local.cloud.clock.now() - 60_000;
+  }
+
+  /** A scratch host has a clone of its own, which is somebody's for as long as the host lives. */
+  #isScratch(instanceId: string | undefined): boolean {
+    const machine = instanceId === undefined ? undefined : this.#local.ec2.machine(instanceId);
+    return machine?.tags.get(DATABASE_TAG) === this.#database && machine.tags.get(ROLE_TAG) === SCRATCH_ROLE;
   }
 
   #isOurs(tags: ReadonlyMap<string, string>): boolean {

@@ -130,8 +130,8 @@ export class Simulation {
   }
 
   /** A person starts a workflow at the console, under a name that Step Functions makes up. */
-  startWorkflow(name: 'relocate' | 'scale-up' | 'patch', input: Shape): void {
-    const machine = this.local.states.machines.find((each) => each.name.endsWith(`-${name}`));
+  startWorkflow(name: 'relocate' | 'scale-up' | 'patch' | 'backup' | 'verify-backup', input: Shape): void {
+    const machine = this.local.states.machines.find((each) => each.name === `keeper-${name}`);
     if (!machine) throw new Error(`there is no workflow ${name}`);
     this.asPerson('states', 'StartExecution', { stateMachineArn: machine.arn, input: JSON.stringify(input) });
   }

@@ -19,6 +19,7 @@ export function buildApp(app: App, config: KeeperConfig): { data: DataStack; kee
     env,
     config,
     network: data.network,
+    evidence: data.evidence,
     description: 'Keeper: hosts, functions and workflows; all of it can be replaced.',
   });
   return { data, keeper };

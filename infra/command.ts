@@ -59,7 +59,20 @@ export class Command extends Construct {
   }
 }
 
-/** The text of a script under commands/. */
+/**
+ * The text of a script under commands/, complete: a line `# include: <file>` in it stands for that file there.
+ *
+ * @param name without `.sh`
+ */
 export function readCommand(name: string): string {
-  return readFileSync(new URL(`../commands/${name}.sh`, import.meta.url), 'utf8');
+  return read(`${name}.sh`).replace(/^# include: (\S+)$/gm, (_line, included: string) => body(read(included)));
+}
+
+function read(file: string): string {
+  return readFileSync(new URL(`../commands/${file}`, import.meta.url), 'utf8');
+}
+
+/** What is below the comment that begins a script. */
+function body(script: string): string {
+  return script.slice(script.indexOf('\n\n')).trim();
 }

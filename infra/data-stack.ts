@@ -1,8 +1,8 @@
-import { CfnDeletionPolicy, Stack, type StackProps, Tags, Validations } from 'aws-cdk-lib';
+import { CfnDeletionPolicy, Duration, RemovalPolicy, Stack, type StackProps, Tags, Validations } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
+import * as s3 from 'aws-cdk-lib/aws-s3';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import type { Construct } from 'constructs';
-import type { HostSpec } from '../functions/core/host-spec.ts';
 import { BLANK_TAG, DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
 import type { DatabaseConfig, KeeperConfig } from './config.ts';
 import { Network } from './network.ts';
@@ -11,15 +11,33 @@ export interface DataStackProps extends StackProps {
   readonly config: KeeperConfig;
 }
 
+/** How long it is kept what was found in a backup. */
+const EVIDENCE_DAYS = 366;
+
 /** What must outlive everything else: the network with the databases' addresses, and the data volumes. */
 export class DataStack extends Stack {
   readonly network: Network;
+  /** What every verification of a backup has found. */
+  readonly evidence: s3.Bucket;
 
   constructor(scope: Construct, id: string, { config, ...props }: DataStackProps) {
     super(scope, id, { ...props, terminationProtection: true });
     const databases = Object.entries(config.databases);
     this.network = new Network(this, 'Network', { zones: [...new Set(databases.map(([, each]) => each.zone))].sort() });
     for (const [name, database] of databases) this.#addVolume(name, database);
+    this.evidence = new s3.Bucket(this, 'Evidence', {
+      encryption: s3.BucketEncryption.S3_MANAGED,
+      blockPublicAccess: s3.BlockPublicAccess.BLOCK_ALL,
+      enforceSSL: true,
+      versioned: true,
+      lifecycleRules: [{ expiration: Duration.days(EVIDENCE_DAYS), noncurrentVersionExpiration: Duration.days(30) }],
+      removalPolicy: RemovalPolicy.RETAIN,
+    });
+    Validations.of(this.evidence).acknowledge({
+      id: 'AwsSolutions-S1',
+      reason:
+        'One workflow writes here once a night, and its history says so; a log of that would need a bucket itself.',
+    });
   }
 
   #addVolume(name: string, database: DatabaseConfig): void {
@@ -47,13 +65,19 @@ export class DataStack extends Stack {
       value: volume.ref,
       description: `The live data volume of ${name}; its history is the audit trail.`,
     });
-    const host: HostSpec = { instanceTypes: database.instanceTypes, image: database.image };
-    // A deployment that changes the configuration writes it anew; one that does not leaves what a runbook has recorded.
-    this.#addParameter(`Host-${name}`, {
-      name: `/keeper/${name}/host`,
-      value: JSON.stringify(host),
-      description: `What hosts of ${name} are made of: as configured, and since then as the last planned move has proven.`,
-    });
+    // A deployment that changes one of these writes that one anew, and leaves what runbooks have recorded in the others.
+    const spec = {
+      'instance-types': database.instanceTypes.join(','),
+      image: database.image,
+      ami: 'of-the-launch-template',
+    };
+    for (const [field, value] of Object.entries(spec)) {
+      this.#addParameter(`Host-${name}-${field}`, {
+        name: `/keeper/${name}/host/${field}`,
+        value,
+        description: `What hosts of ${name} are made of: as configured, or as the last planned move has proven.`,
+      });
+    }
   }
 
   #addParameter(id: string, props: Omit<ssm.CfnParameterProps, 'type'>): void {

@@ -1,9 +1,10 @@
-import { Fn, Stack, Tags } from 'aws-cdk-lib';
+import { Stack, Tags } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import * as ssm from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
 import { DATABASE_TAG, ROLE_TAG } from '../functions/core/tags.ts';
+import { packUserData } from '../functions/shared/user-data.ts';
 import { grant } from '../workflows/permission.ts';
 import { readCommand } from './command.ts';
 import type { DatabaseConfig } from './config.ts';
@@ -46,10 +47,7 @@ export class HostTemplate extends Construct {
         cidrIp,
         description: 'PostgreSQL',
       })),
-      // The image registry and Systems Manager; both have changing addresses.
-      securityGroupEgress: [
-        { ipProtocol: 'tcp', fromPort: 443, toPort: 443, cidrIp: '0.0.0.0/0', description: 'HTTPS' },
-      ],
+      securityGroupEgress: onlyHttpsOut,
     });
 
     this.securityGroupId = group.attrGroupId;
@@ -63,31 +61,15 @@ export class HostTemplate extends Construct {
       `export KEEPER_PASSWORD_PARAMETER='/keeper/${name}/password'`,
       ...script,
     ].join('\n');
-    const tags = [
-      { key: 'Name', value: `keeper ${name}` },
-      { key: DATABASE_TAG, value: name },
-      { key: ROLE_TAG, value: 'host' },
-    ];
+    const tags = tagsOf(name, 'host');
     const template = new ec2.CfnLaunchTemplate(this, 'LaunchTemplate', {
-      launchTemplateData: {
+      launchTemplateData: launchTemplateData({
         imageId,
-        iamInstanceProfile: { arn: profile.attrArn },
-        instanceInitiatedShutdownBehavior: 'terminate',
-        metadataOptions: { httpTokens: 'required', httpEndpoint: 'enabled', httpPutResponseHopLimit: 1 },
-        blockDeviceMappings: [
-          {
-            deviceName: '/dev/xvda',
-            ebs: { volumeSize: ROOT_GIB, volumeType: 'gp3', encrypted: true, deleteOnTermination: true },
-          },
-        ],
-        networkInterfaces: [
-          { deviceIndex: 0, associatePublicIpAddress: true, deleteOnTermination: true, groups: [this.securityGroupId] },
-        ],
-        tagSpecifications: ['instance', 'volume', 'network-interface', 'spot-instances-request'].map(
-          (resourceType) => ({ resourceType, tags }),
-        ),
-        userData: Fn.base64(userData),
-      },
+        profileArn: profile.attrArn,
+        securityGroupId: this.securityGroupId,
+        tags,
+        userData,
+      }),
       tagSpecifications: [{ resourceType: 'launch-template', tags }],
     });
     this.launchTemplateId = template.ref;
@@ -137,4 +119,54 @@ export class HostTemplate extends Construct {
       { actions: ['ssm:PutParameter'], resources: [parameterArn('takeover')] },
     ]);
   }
+}
+
+/** The image registry, Step Functions and Systems Manager; all of them have changing addresses. */
+export const onlyHttpsOut: ec2.CfnSecurityGroup.EgressProperty[] = [
+  { ipProtocol: 'tcp', fromPort: 443, toPort: 443, cidrIp: '0.0.0.0/0', description: 'HTTPS' },
+];
+
+export function tagsOf(database: string, role: 'host' | 'scratch'): { key: string; value: string }[] {
+  return [
+    { key: 'Name', value: `keeper ${database}` },
+    { key: DATABASE_TAG, value: database },
+    { key: ROLE_TAG, value: role },
+  ];
+}
+
+/** What all instances have in common: they end when they shut down, and nothing of them remains. */
+export function launchTemplateData({
+  imageId,
+  profileArn,
+  securityGroupId,
+  tags,
+  userData,
+}: {
+  readonly imageId: string;
+  readonly profileArn: string;
+  readonly securityGroupId: string;
+  readonly tags: { key: string; value: string }[];
+  /** A script, without tokens. */
+  readonly userData: string;
+}): ec2.CfnLaunchTemplate.LaunchTemplateDataProperty {
+  return {
+    imageId,
+    iamInstanceProfile: { arn: profileArn },
+    instanceInitiatedShutdownBehavior: 'terminate',
+    metadataOptions: { httpTokens: 'required', httpEndpoint: 'enabled', httpPutResponseHopLimit: 1 },
+    blockDeviceMappings: [
+      {
+        deviceName: '/dev/xvda',
+        ebs: { volumeSize: ROOT_GIB, volumeType: 'gp3', encrypted: true, deleteOnTermination: true },
+      },
+    ],
+    networkInterfaces: [
+      { deviceIndex: 0, associatePublicIpAddress: true, deleteOnTermination: true, groups: [securityGroupId] },
+    ],
+    tagSpecifications: ['instance', 'volume', 'network-interface', 'spot-instances-request'].map((resourceType) => ({
+      resourceType,
+      tags,
+    })),
+    userData: packUserData(userData),
+  };
 }

@@ -16,30 +16,35 @@ import * as iam from 'aws-cdk-lib/aws-iam';
 import * as sns from 'aws-cdk-lib/aws-sns';
 import * as subscriptions from 'aws-cdk-lib/aws-sns-subscriptions';
 import * as sqs from 'aws-cdk-lib/aws-sqs';
-import type { Construct } from 'constructs';
+import type { Construct, IConstruct } from 'constructs';
 import { RELEASE_EXECUTION_SECONDS } from '../functions/core/decide.ts';
 import { NEWEST_AMI_PARAMETER } from '../functions/core/host-spec.ts';
 import type { Database } from '../functions/shared/database.ts';
+import { Backup, CENSUS_SECONDS } from '../workflows/backup.ts';
 import { Change, GROW_SECONDS, UPDATE_EXTENSION_SECONDS } from '../workflows/change.ts';
 import { NoteNotice } from '../workflows/note-notice.ts';
 import { CHECKPOINT_SECONDS, Relocate, VERIFY_SECONDS } from '../workflows/relocate.ts';
+import { type Evidence, VerifyBackup } from '../workflows/verify-backup.ts';
 import { may } from './capabilities.ts';
 import { Command, VOLUME_ID } from './command.ts';
 import { DEFAULT_WINDOW, type KeeperConfig } from './config.ts';
 import { HostTemplate } from './host-template.ts';
 import { KeeperFunction } from './keeper-function.ts';
 import type { Network } from './network.ts';
+import { ScratchTemplate } from './scratch-template.ts';
 
 export interface KeeperStackProps extends StackProps {
   readonly config: KeeperConfig;
   readonly network: Network;
+  /** Where evidence of verified backups is kept. */
+  readonly evidence: Evidence;
 }
 
 const ANY_RELOCATION = 'All executions of this one state machine.';
 
 /** Everything that can be replaced: what hosts are made of, the functions, the workflows and what starts them. */
 export class KeeperStack extends Stack {
-  constructor(scope: Construct, id: string, { config, network, ...props }: KeeperStackProps) {
+  constructor(scope: Construct, id: string, { config, network, evidence, ...props }: KeeperStackProps) {
     super(scope, id, props);
     const names = Object.keys(config.databases);
 
@@ -71,6 +76,7 @@ export class KeeperStack extends Stack {
     });
     const databases: Record<string, Omit<Database, 'name' | 'volumeId'>> = {};
     const templates: HostTemplate[] = [];
+    const scratchTemplates: ScratchTemplate[] = [];
     for (const [name, database] of Object.entries(config.databases)) {
       const { address } = database;
       const subnetId = network.subnetIdOf(database.zone);
@@ -81,10 +87,13 @@ export class KeeperStack extends Stack {
         imageId: image.valueAsString,
       });
       templates.push(template);
+      const scratch = new ScratchTemplate(this, `Scratch-${name}`, { name, network, imageId: image.valueAsString });
+      scratchTemplates.push(scratch);
       new CfnOutput(this, `Address-${name}`, { value: `${address}:5432`, description: `Where ${name} is served.` });
       databases[name] = {
         address,
         launchTemplateId: template.launchTemplateId,
+        scratchTemplateId: scratch.launchTemplateId,
         subnetId,
         zone: database.zone,
         configuredTypes: database.instanceTypes,
@@ -92,6 +101,11 @@ export class KeeperStack extends Stack {
     }
 
     const commands = {
+      census: new Command(this, 'census', {
+        description: 'Keeper: count what a backup must hold, right before its snapshot is taken.',
+        parameters: { census: { description: 'Its id', allowedPattern: '^[A-Za-z0-9_.:-]{1,100}$' } },
+        timeoutSeconds: CENSUS_SECONDS,
+      }),
       checkpoint: new Command(this, 'checkpoint', {
         description: 'Keeper: write dirty buffers to disk while the database serves.',
         parameters: { seconds: { description: 'Time after which it gives up', allowedPattern: '^[1-9][0-9]{0,2}$' } },
@@ -127,6 +141,7 @@ export class KeeperStack extends Stack {
     const can = may(this, {
       databases: names,
       hosts: templates,
+      scratchHosts: scratchTemplates,
       subnetIds: Object.values(databases).map(({ subnetId }) => subnetId),
       release: commands.release,
     });
@@ -192,6 +207,8 @@ export class KeeperStack extends Stack {
       });
     // By name: the runbooks themselves call this function.
     const machines = ['relocate', 'scale-up', 'patch'].map(machineArn);
+    const backups = ['backup', 'verify-backup'].map(machineArn);
+    const workflows: IConstruct[] = [relocate];
     const preflight = new KeeperFunction(this, 'preflight', {
       description: 'Keeper: whether what a runbook is asked for can be done.',
       timeout: Duration.seconds(50),
@@ -210,15 +227,40 @@ export class KeeperStack extends Stack {
       ['ScaleUp', 'scale-up'],
       ['Patch', 'patch'],
     ] as const) {
-      new Change(this, id, {
-        runbook,
-        databases,
-        preflight: preflight.lambda,
-        relocate: relocate.stateMachine,
-        commands,
-        topic,
-      });
+      workflows.push(
+        new Change(this, id, {
+          runbook,
+          databases,
+          preflight: preflight.lambda,
+          relocate: relocate.stateMachine,
+          commands,
+          topic,
+        }),
+      );
     }
+    const recoveryPoint = new KeeperFunction(this, 'recovery-point', {
+      description: 'Keeper: which snapshot somebody means.',
+      timeout: Duration.seconds(50),
+      may: { 'read-recovery-points': can.readRecoveryPoints },
+    });
+    const prove = new KeeperFunction(this, 'prove', {
+      description: 'Keeper: launches a host that looks at a clone.',
+      timeout: Duration.seconds(60),
+      may: { 'read-host-specs': can.readHostSpecs, 'launch-scratch-hosts': can.launchScratchHosts },
+    });
+    const verifyBackup = new VerifyBackup(this, 'VerifyBackup', {
+      databases,
+      functions: { recoveryPoint: recoveryPoint.lambda, prove: prove.lambda },
+      evidence,
+      topic,
+    });
+    const backup = new Backup(this, 'Backup', {
+      databases,
+      census: commands.census,
+      verifyBackup: verifyBackup.stateMachine,
+      topic,
+    });
+    workflows.push(verifyBackup, backup);
     const noteNotice = new NoteNotice(this, 'NoteNotice', { databases: names });
     const { stateMachineArn } = relocate.stateMachine;
     const relocations = [
@@ -232,7 +274,7 @@ export class KeeperStack extends Stack {
     const startRelocations = [{ actions: ['states:StartExecution'], resources: [stateMachineArn] }];
 
     const onInterruption = new KeeperFunction(this, 'on-interruption', {
-      description: 'Keeper: AWS announces that it takes a Spot host.',
+      description: 'Keeper: AWS announces that it takes a host, or a host ends.',
       timeout: Duration.seconds(30),
       undelivered,
       environment: { RELOCATE_ARN: stateMachineArn, NOTE_NOTICE_ARN: noteNotice.stateMachine.stateMachineArn },
@@ -256,6 +298,7 @@ export class KeeperStack extends Stack {
       environment: {
         RELOCATE_ARN: stateMachineArn,
         MACHINES: JSON.stringify(machines),
+        BACKUPS: JSON.stringify(backups),
         DATABASES: JSON.stringify(
           Object.fromEntries(
             Object.entries(config.databases).map(([name, { address, window = DEFAULT_WINDOW }]) => [
@@ -269,11 +312,13 @@ export class KeeperStack extends Stack {
         ...observe,
         'read-status-checks': can.readStatusChecks,
         'read-images': can.readImages,
+        'read-host-specs': can.readHostSpecs,
         'read-parameters': can.readParameters,
         'terminate-hosts': can.terminateHosts,
         'remove-expired': can.removeExpired,
-        'see-relocations': [{ actions: ['states:ListExecutions'], resources: machines }],
+        'see-executions': [{ actions: ['states:ListExecutions'], resources: [...machines, ...backups] }],
         'start-relocations': startRelocations,
+        'start-backups': [{ actions: ['states:StartExecution'], resources: backups }],
       },
     });
 
@@ -316,22 +361,26 @@ export class KeeperStack extends Stack {
       { description: 'Keeper: reconcile.', schedule: events.Schedule.rate(Duration.minutes(1)) },
       reconcile,
     );
-    new events.Rule(this, 'RelocationFailed', {
-      description: 'Keeper: tells people of relocations that ended otherwise than well.',
-      eventPattern: {
-        source: ['aws.states'],
-        detailType: ['Step Functions Execution Status Change'],
-        detail: { stateMachineArn: [stateMachineArn], status: ['FAILED', 'TIMED_OUT', 'ABORTED'] },
-      },
-      targets: [
-        new targets.SnsTopic(topic, {
-          deadLetterQueue: undelivered,
-          message: events.RuleTargetInput.fromText(
-            `The relocation ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper tries again by itself; what happened is in its history, under Step Functions.`,
-          ),
-        }),
-      ],
-    });
+    // What fails tells people itself, with its reasons; what was stopped, took too long or broke cannot.
+    const unsaid = (id: string, detail: Record<string, unknown>) =>
+      new events.Rule(this, id, {
+        description: 'Keeper: tells people of executions that ended without a word.',
+        eventPattern: {
+          source: ['aws.states'],
+          detailType: ['Step Functions Execution Status Change'],
+          detail: { stateMachineArn: [...machines, ...backups], ...detail },
+        },
+        targets: [
+          new targets.SnsTopic(topic, {
+            deadLetterQueue: undelivered,
+            message: events.RuleTargetInput.fromText(
+              `The execution ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper brings the database back by itself; what happened is in its history, under Step Functions.`,
+            ),
+          }),
+        ],
+      });
+    unsaid('ExecutionStopped', { status: ['TIMED_OUT', 'ABORTED'] });
+    unsaid('ExecutionBroken', { status: ['FAILED'], error: [{ prefix: 'States.' }] });
 
     const removeHosts = new KeeperFunction(this, 'remove-hosts', {
       description: 'Keeper: terminates all hosts when the stack is deleted.',
@@ -339,12 +388,12 @@ export class KeeperStack extends Stack {
       may: {
         'read-hosts': can.readHosts,
         'terminate-hosts': can.terminateHosts,
-        'stop-relocations': [
-          { actions: ['states:ListExecutions'], resources: [stateMachineArn] },
+        'stop-executions': [
+          { actions: ['states:ListExecutions'], resources: [...machines, ...backups] },
           {
             actions: ['states:StopExecution'],
-            resources: relocations,
-            wildcards: ANY_RELOCATION,
+            resources: [...machines, ...backups].map((arn) => `${arn.replace(':stateMachine:', ':execution:')}:*`),
+            wildcards: "All executions of Keeper's state machines.",
           },
         ],
       },
@@ -353,9 +402,12 @@ export class KeeperStack extends Stack {
     // them, and everything that a host is made of after them.
     const hosts = new CustomResource(this, 'Hosts', {
       serviceToken: removeHosts.lambda.functionArn,
-      properties: { RelocateArn: stateMachineArn, Databases: names },
+      properties: { Machines: [...machines, ...backups], Databases: names },
     });
+    // It names them by ARN, which CloudFormation does not see.
+    hosts.node.addDependency(...workflows);
     for (const rule of [everyMinute, onNotice, onLoss]) rule.node.addDependency(hosts);
-    for (const template of templates) hosts.node.addDependency(template, template.mayReport());
+    for (const template of [...templates, ...scratchTemplates])
+      hosts.node.addDependency(template, template.mayReport());
   }
 }

@@ -25,14 +25,28 @@ const ROOMS: Readonly<Record<string, Room>> = {
   'functions/core': { from: [], packages: [] },
   'functions/shared': { from: ['functions/core'], packages: LAMBDA },
   ...Object.fromEntries(
-    ['launch', 'look', 'move', 'on-interruption', 'preflight', 'reconcile', 'remove-hosts', 'retire'].map((handler) => [
-      `functions/${handler}`,
-      { from: ['functions/core', 'functions/shared'], packages: LAMBDA },
-    ]),
+    [
+      'launch',
+      'look',
+      'move',
+      'on-interruption',
+      'preflight',
+      'prove',
+      'reconcile',
+      'recovery-point',
+      'remove-hosts',
+      'retire',
+    ].map((handler) => [`functions/${handler}`, { from: ['functions/core', 'functions/shared'], packages: LAMBDA }]),
   ),
   workflows: { from: ['functions/core', 'functions/shared/database.ts'], packages: CDK },
   infra: {
-    from: ['workflows', 'functions/core', 'functions/shared/database.ts', 'keeper.config.ts'],
+    from: [
+      'workflows',
+      'functions/core',
+      'functions/shared/database.ts',
+      'functions/shared/user-data.ts',
+      'keeper.config.ts',
+    ],
     packages: [...CDK, 'esbuild'],
   },
   'keeper.config.ts': { from: ['infra/config.ts'], packages: [] },

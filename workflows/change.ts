@@ -1,4 +1,4 @@
-import { ArnFormat, Duration, Stack, Validations } from 'aws-cdk-lib';
+import { Duration, Stack, Validations } from 'aws-cdk-lib';
 import * as iam from 'aws-cdk-lib/aws-iam';
 import type * as lambda from 'aws-cdk-lib/aws-lambda';
 import type * as sns from 'aws-cdk-lib/aws-sns';
@@ -13,12 +13,16 @@ import {
   PRE_CHANGE_ROLE,
   ROLE_TAG,
 } from '../functions/core/tags.ts';
+import { awaitSnapshot } from './await-snapshot.ts';
+import { callAws, giveUp, pause } from './call-aws.ts';
+import { BY_TAG, Capabilities, READS_ONLY } from './capabilities.ts';
 import { catchAll, causeOf } from './failures.ts';
 import { type Databases, findDatabase } from './find-database.ts';
 import { jsonata } from './jsonata.ts';
+import { onHolder } from './on-holder.ts';
 import { grant, type Permission } from './permission.ts';
 import type { CommandDocument } from './relocate.ts';
-import { runCommand } from './run-command.ts';
+import { runExecution } from './run-execution.ts';
 import { tell } from './tell.ts';
 
 export interface ChangeProps {
@@ -40,11 +44,8 @@ export const UPDATE_EXTENSION_SECONDS = 600;
 const KEEP_DAYS = 90;
 /** Size is usable after seconds (EBS user guide, monitoring-volume-modifications); looked at every three, for an hour. */
 const MOST_LOOKS_AT_MODIFICATION = 1200;
-/** The first snapshot of 100 GB takes 50 minutes (pingcap/docs-tidb-operator); looked at every 15 s, for six hours. */
-const MOST_LOOKS_AT_SNAPSHOT = 1440;
-/** The host may change meanwhile; tried every fifteen seconds, for ten minutes. */
-const MOST_TRIES_ON_HOST = 40;
-
+/** Describe calls are eventually consistent; half a minute is more than was ever seen. */
+const MOST_LOOKS_BEFORE_IT_SHOWS = 10;
 /**
  * A change that a person asks for: refused with reasons before anything is touched, or done.
  *
@@ -101,18 +102,24 @@ export class Change extends Construct {
       error: jsonata('$failure.Error'),
       cause: jsonata('$failure.Cause'),
     });
+    check.addCatch(refused, {
+      errors: ['Refused'],
+      // All reasons: a refusal is what somebody reads who is waiting for it.
+      assign: { failure: { Error: 'Refused', Cause: jsonata('$parse($states.errorOutput.Cause).errorMessage') } },
+    });
     catchAll(check, refused);
     check.next(this.#snapshot());
     return findDatabase(this, {
       databases,
-      variables: { looks: 0, tries: 0, done: [], relocation: {}, refusal: jsonata("''") },
+      variables: { looks: 0, tries: 0, done: [], refusal: jsonata("''") },
       next: check,
       failed: refused,
     });
   }
 
   #snapshot(): sfn.State {
-    const take = this.#call('Take a snapshot', 'ec2', 'createSnapshot', {
+    const take = callAws(this, 'Take a snapshot', ['ec2', 'createSnapshot'], {
+      failed: this.#failed(),
       parameters: {
         VolumeId: jsonata('$database.volumeId'),
         Description: jsonata("'Keeper: before ' & $plan.summary"),
@@ -146,7 +153,7 @@ export class Change extends Construct {
   }
 
   /** The volume grows under the running database, then the file system does. */
-  #grow(next: sfn.State): sfn.State {
+  #grow(next: sfn.State): sfn.IChainable {
     const modify = tasks.CallAwsService.jsonata(this, 'Modify the volume', {
       service: 'ec2',
       action: 'modifyVolume',
@@ -154,34 +161,36 @@ export class Change extends Construct {
       iamResources: ['*'],
       taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
     });
-    const note = this.#call('Note the modification', 'ec2', 'createTags', {
+    const note = callAws(this, 'Note the modification', ['ec2', 'createTags'], {
+      failed: this.#failed(),
       parameters: {
         Resources: [jsonata('$database.volumeId')],
         Tags: [{ Key: MODIFIED_AT_TAG, Value: jsonata('$plan.modifiedAt') }],
       },
     });
-    const wait = this.#wait('Wait for the volume', 3);
-    const look = this.#call('Look at the modification', 'ec2', 'describeVolumesModifications', {
+    const wait = pause(this, 'Wait for the volume', 3);
+    const look = callAws(this, 'Look at the modification', ['ec2', 'describeVolumesModifications'], {
+      failed: this.#failed(),
       // A filter: a volume that was never modified is an empty answer instead of an error.
       parameters: { Filters: [{ Name: 'volume-id', Values: [jsonata('$database.volumeId')] }] },
       assign: {
         looks: jsonata('$looks + 1'),
         modification: jsonata(
-          "$merge([{ 'ModificationState': 'unknown', 'TargetSize': 0, 'StatusMessage': 'EC2 knows of none' }, $states.result.VolumesModifications[0]])",
+          "$merge([{ 'ModificationState': 'unknown', 'TargetSize': 0, 'StatusMessage': '' }, $states.result.VolumesModifications[0]])",
         ),
       },
     });
-    const growFileSystem = this.#onHolder('Grow the file system', {
-      command: 'grow',
+    const grown = this.#done("'the file system has ' & $plan.growToGiB & ' GiB'", 'Grown', next);
+    const growFileSystem = onHolder(this, 'Grow the file system', {
+      name: 'grow',
       document: this.#props.commands.grow,
       parameters: { volumeId: '$database.volumeId', sizeGiB: '$string($plan.growToGiB)' },
-      seconds: GROW_SECONDS,
-      done: "'the volume and its file system have ' & $plan.growToGiB & ' GiB'",
-      consequence:
-        "'the volume has ' & $plan.growToGiB & ' GiB, its file system has not grown yet: the next takeover does that, or run the document " +
-        this.#props.commands.grow.documentName +
-        " on the host'",
-      next,
+      executionSeconds: GROW_SECONDS,
+      // 30: the volume is not on that host (any longer)
+      passingExitCodes: [30],
+      consequence: `'the volume has ' & $plan.growToGiB & ' GiB, its file system has not grown yet: the next takeover does that, or run the document ${this.#props.commands.grow.documentName} on the host'`,
+      next: grown,
+      failed: this.#failed(),
     });
     const ours = '$modification.TargetSize = $plan.growToGiB';
     // It cannot be asked for twice. Whether it was refused, or only its answer was lost, the modification itself tells.
@@ -192,11 +201,17 @@ export class Change extends Construct {
     modify.next(note);
     note.next(wait);
     wait.next(look);
+    const larger = this.#done("'the volume has ' & $plan.growToGiB & ' GiB'", 'The volume is larger', growFileSystem);
     look.next(
       sfn.Choice.jsonata(this, 'Larger?')
         .when(
           sfn.Condition.jsonata(jsonata(`${ours} and $modification.ModificationState in ['optimizing', 'completed']`)),
-          growFileSystem,
+          larger,
+        )
+        // EC2 may tell of an earlier modification for a moment.
+        .when(
+          sfn.Condition.jsonata(jsonata(`$not(${ours}) and $refusal = '' and $looks < ${MOST_LOOKS_BEFORE_IT_SHOWS}`)),
+          wait,
         )
         .when(
           sfn.Condition.jsonata(
@@ -215,169 +230,73 @@ export class Change extends Construct {
           }),
         ),
     );
-    return modify;
+    // What has the size already, and whose file system has not, begins there.
+    return sfn.Choice.jsonata(this, 'Is the volume to be modified?')
+      .when(sfn.Condition.jsonata(jsonata('$exists($plan.modifiedAt)')), modify)
+      .otherwise(growFileSystem);
   }
 
   /** The planned relocation, where one is needed. */
   #move(): sfn.State {
     const finish = this.#finish();
     const after = this.#props.runbook === 'patch' ? this.#updateExtension(finish) : finish;
-    const start = this.#call('Start the relocation', 'sfn', 'startExecution', {
-      parameters: {
-        StateMachineArn: this.#props.relocate.stateMachineArn,
-        // One a minute at most. @see functions/core/names.ts, changeName
-        Name: jsonata(
-          `$database.name & '-${this.#props.runbook}-' & $replace($substring($states.context.Execution.StartTime, 0, 16), ':', '')`,
-        ),
-        Input: jsonata(
-          "$string({ 'database': $database.name, 'reason': $plan.summary, 'planned': true, 'host': $plan.host, 'record': $plan.record })",
-        ),
-      },
-      assign: { relocationArn: jsonata('$states.result.ExecutionArn') },
-    });
-    const wait = this.#wait('Wait for the relocation', 5);
-    const look = this.#call('Look at the relocation', 'sfn', 'describeExecution', {
-      parameters: { ExecutionArn: jsonata('$relocationArn') },
-      assign: {
-        relocation: {
-          status: jsonata('$states.result.Status'),
-          cause: jsonata("$exists($states.result.Cause) ? $states.result.Cause : 'its history says why'"),
-          output: jsonata('$exists($states.result.Output) ? $parse($states.result.Output) : {}'),
-        },
-      },
-    });
-    const failed = this.#giveUp('The relocation failed', {
-      Error: 'NotMoved',
-      Cause: jsonata('$relocation.cause'),
-    });
-    const moved = sfn.Pass.jsonata(this, 'Moved', {
-      assign: {
-        done: jsonata(
-          "[$append($done, 'the database is on ' & $relocation.output.to & ' (' & $relocation.output.instanceType & ', ' & $relocation.output.lifecycle & ')')]",
-        ),
-      },
-    });
-    start.next(wait);
-    wait.next(look);
-    look.next(
-      sfn.Choice.jsonata(this, 'Is it over?')
-        .when(sfn.Condition.jsonata(jsonata("$relocation.status = 'RUNNING'")), wait)
-        .when(sfn.Condition.jsonata(jsonata("$relocation.status = 'SUCCEEDED'")), moved)
-        .otherwise(failed),
+    const moved = this.#done(
+      "'the database is on ' & $relocation.to & ' (' & $relocation.instanceType & ', ' & $relocation.lifecycle & ')'",
+      'Moved',
+      after,
     );
-    moved.next(after);
+    const start = runExecution(this, 'Start the relocation', {
+      what: 'relocation',
+      stateMachine: this.#props.relocate,
+      // One a minute at most. @see functions/core/names.ts
+      name: `$database.name & '-${this.#props.runbook}-' & $replace($substring($states.context.Execution.StartTime, 0, 16), ':', '')`,
+      input:
+        "$string({ 'database': $database.name, 'reason': $plan.summary, 'planned': true, 'host': $plan.host, 'record': $plan.record })",
+      error: 'NotMoved',
+      pollSeconds: 15,
+      next: moved,
+      failed: this.#failed(),
+    });
     const move = sfn.Choice.jsonata(this, 'Another host?')
       .when(sfn.Condition.jsonata(jsonata('$exists($plan.host)')), start)
       .otherwise(after);
     if (this.#props.runbook === 'scale-up') return move;
     return sfn.Choice.jsonata(this, 'Wait for the snapshot?')
-      .when(sfn.Condition.jsonata(jsonata('$plan.waitForSnapshot')), this.#awaitSnapshot(move))
+      .when(sfn.Condition.jsonata(jsonata('$plan.waitForSnapshot')), this.#snapshotFirst(move))
       .otherwise(move);
   }
 
   /** What another image does to the data cannot be undone by going back: the snapshot has to be there before. */
-  #awaitSnapshot(next: sfn.State): sfn.State {
-    const wait = this.#wait('Wait for the snapshot', 15);
-    const look = this.#call('Look at the snapshot', 'ec2', 'describeSnapshots', {
-      parameters: { SnapshotIds: [jsonata('$snapshotId')] },
-      assign: {
-        looks: jsonata('$looks + 1'),
-        snapshot: { state: jsonata('$states.result.Snapshots[0].State') },
-      },
+  #snapshotFirst(next: sfn.State): sfn.State {
+    return awaitSnapshot(this, {
+      consequence: "'nothing has been changed: start the same again'",
+      next,
+      failed: this.#failed(),
     });
-    look.next(
-      sfn.Choice.jsonata(this, 'Is the snapshot complete?')
-        .when(sfn.Condition.jsonata(jsonata("$snapshot.state = 'completed'")), next)
-        .when(
-          sfn.Condition.jsonata(jsonata(`$snapshot.state = 'pending' and $looks < ${MOST_LOOKS_AT_SNAPSHOT}`)),
-          wait,
-        )
-        .otherwise(
-          this.#giveUp('No snapshot', {
-            Error: 'NoSnapshot',
-            Cause: jsonata(
-              "'the snapshot ' & $snapshotId & ' is ' & $snapshot.state & '; nothing has been changed: start the same again'",
-            ),
-          }),
-        ),
-    );
-    wait.next(look);
-    return look;
+  }
+
+  /** Adds to what the mail says that was done. @param what a JSONata expression */
+  #done(what: string, id: string, next: sfn.State): sfn.State {
+    const state = sfn.Pass.jsonata(this, id, { assign: { done: jsonata(`[$append($done, ${what})]`) } });
+    state.next(next);
+    return state;
   }
 
   #updateExtension(next: sfn.State): sfn.State {
-    const update = this.#onHolder('Update the extension', {
-      command: 'updateExtension',
+    const updated = this.#done("'timescaledb: ' & $trim($extensionCommand.stdout)", 'Updated', next);
+    const update = onHolder(this, 'Update the extension', {
+      name: 'extension',
       document: this.#props.commands.updateExtension,
       parameters: {},
-      seconds: UPDATE_EXTENSION_SECONDS,
-      done: "'timescaledb: ' & $trim($updateextensionCommand.stdout)",
+      executionSeconds: UPDATE_EXTENSION_SECONDS,
       consequence:
         "'the database serves with the extension as it was; the snapshot ' & $snapshotId & ' is from before the change'",
-      next,
+      next: updated,
+      failed: this.#failed(),
     });
     return sfn.Choice.jsonata(this, 'Update the extension?')
       .when(sfn.Condition.jsonata(jsonata('$plan.updateExtension')), update)
       .otherwise(next);
-  }
-
-  /** Runs a command on the host that holds the volume, whichever that is by then. */
-  #onHolder(
-    id: string,
-    props: {
-      readonly command: string;
-      readonly document: CommandDocument;
-      /** JSONata expressions. */
-      readonly parameters: Readonly<Record<string, string>>;
-      readonly seconds: number;
-      /** What there is to say when it is done, and how things stand when it cannot be done. JSONata expressions. */
-      readonly done: string;
-      readonly consequence: string;
-      readonly next: sfn.State;
-    },
-  ): sfn.State {
-    const find = this.#call(`${id}: find the host`, 'ec2', 'describeVolumes', {
-      parameters: { VolumeIds: [jsonata('$database.volumeId')] },
-      assign: {
-        tries: jsonata('$tries + 1'),
-        holder: jsonata(
-          "$exists($states.result.Volumes[0].Attachments[0].InstanceId) ? $states.result.Volumes[0].Attachments[0].InstanceId : ''",
-        ),
-      },
-    });
-    const done = sfn.Pass.jsonata(this, `${id}: done`, {
-      assign: { done: jsonata(`[$append($done, ${props.done})]`), tries: 0 },
-    });
-    done.next(props.next);
-    const wait = this.#wait(`${id}: wait for the host`, 15);
-    wait.next(find);
-    const variable = `$${props.command.toLowerCase()}Command`;
-    const again = sfn.Choice.jsonata(this, `${id}: try again?`)
-      .when(sfn.Condition.jsonata(jsonata(`$tries < ${MOST_TRIES_ON_HOST}`)), wait)
-      .otherwise(
-        this.#giveUp(`${id}: it does not succeed`, {
-          Error: 'CommandFailed',
-          Cause: jsonata(
-            `($exists(${variable}) ? $holder & ': ' & ${variable}.status & ': ' & ${variable}.detail : 'no host holds the volume') & '; ' & ${props.consequence}`,
-          ),
-        }),
-      );
-    const run = runCommand(this, id, {
-      name: props.command,
-      documentName: props.document.documentName,
-      hostId: '$holder',
-      parameters: props.parameters,
-      comment: '$execution',
-      executionSeconds: props.seconds,
-      onSuccess: done,
-      onFailure: again,
-    });
-    find.next(
-      sfn.Choice.jsonata(this, `${id}: is there a host?`)
-        .when(sfn.Condition.jsonata(jsonata("$holder != ''")), run)
-        .otherwise(again),
-    );
-    return find;
   }
 
   #finish(): sfn.State {
@@ -392,7 +311,7 @@ export class Change extends Construct {
     summarise.next(
       tell(this, 'Publish', {
         topic: this.#props.topic,
-        subject: "'Keeper: ' & $database.name & ': ' & $plan.summary",
+        subject: "'Keeper: ' & $plan.summary",
         message: '$string($result, true)',
         next: sfn.Succeed.jsonata(this, 'Changed', { outputs: jsonata('$result') }),
       }),
@@ -404,122 +323,41 @@ export class Change extends Construct {
     this.#failure ??= tell(this, 'Tell people that it failed', {
       topic: this.#props.topic,
       subject: `'Keeper: the ${this.#props.runbook} of ' & $database.name & ' failed'`,
-      message: `'The ${this.#props.runbook} ' & $execution & ' (' & $plan.summary & ') failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\n' & ($count($done) = 0 ? 'Nothing has been changed for good.' : 'Done before that: ' & $join($done, '; ') & '.')`,
+      message: `'The ${this.#props.runbook} ' & $execution & ' (' & $plan.summary & ') failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\n' & ($count($done) = 0 ? 'Nothing was finished before that.' : 'Done before that: ' & $join($done, '; ') & '.')`,
       next: sfn.Fail.jsonata(this, 'Failed', { error: jsonata('$failure.Error'), cause: jsonata('$failure.Cause') }),
     });
     return this.#failure;
   }
 
   #giveUp(id: string, failure: { Error: string; Cause: string }): sfn.State {
-    const state = sfn.Pass.jsonata(this, id, { assign: { failure } });
-    state.next(this.#failed());
-    return state;
-  }
-
-  #wait(id: string, seconds: number): sfn.Wait {
-    return sfn.Wait.jsonata(this, id, { time: sfn.WaitTime.duration(Duration.seconds(seconds)) });
-  }
-
-  /** A call that can be repeated, of which AWS's own refusals end the runbook with AWS's words. */
-  #call(
-    id: string,
-    service: string,
-    action: string,
-    props: { parameters: Record<string, unknown>; assign?: Record<string, unknown> },
-  ): tasks.CallAwsService {
-    const task = tasks.CallAwsService.jsonata(this, id, {
-      service,
-      action,
-      parameters: props.parameters,
-      iamResources: ['*'],
-      taskTimeout: sfn.Timeout.duration(Duration.seconds(30)),
-      ...(props.assign && { assign: props.assign }),
-    });
-    task.addRetry({
-      errors: ['States.ALL'],
-      interval: Duration.seconds(1),
-      maxAttempts: 4,
-      backoffRate: 2,
-    });
-    return catchAll(task, this.#failed());
+    return giveUp(this, id, failure, this.#failed());
   }
 
   #policies(role: iam.IRole): iam.Policy[] {
     const { runbook, databases, preflight, relocate, commands, topic } = this.#props;
-    const stack = Stack.of(this);
-    const names = Object.keys(databases);
-    const arn = (resource: string) => stack.formatArn({ service: 'ec2', resource, resourceName: '*' });
-    const snapshots = stack.formatArn({ service: 'ec2', resource: 'snapshot', resourceName: '*', account: '' });
-    const own = { StringEquals: { [`aws:ResourceTag/${DATABASE_TAG}`]: names } };
-    const born = { StringEquals: { [`aws:RequestTag/${DATABASE_TAG}`]: names } };
-    const command = runbook === 'scale-up' ? commands.grow : commands.updateExtension;
-    const READS = 'IAM cannot limit this action to resources; it only reads.';
-    const BY_TAG = "The condition limits this to what carries a database's tag.";
+    const can = new Capabilities(Stack.of(this), Object.keys(databases));
+    const tags = ['Name', DATABASE_TAG, ROLE_TAG, EXECUTION_TAG, EXPIRES_AT_TAG];
     const capabilities: Record<string, readonly Permission[]> = {
       preflight: [{ actions: ['lambda:InvokeFunction'], resources: [preflight.functionArn] }],
-      'read-parameters': [
-        {
-          actions: ['ssm:GetParameter'],
-          resources: names.map((name) =>
-            stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/volume-id` }),
-          ),
-        },
-      ],
-      'take-snapshots': [
-        { actions: ['ec2:CreateSnapshot'], resources: [arn('volume')], conditions: own, wildcards: BY_TAG },
-        { actions: ['ec2:CreateSnapshot'], resources: [snapshots], conditions: born, wildcards: BY_TAG },
-        {
-          actions: ['ec2:CreateTags'],
-          resources: [snapshots],
-          conditions: {
-            StringEquals: { 'ec2:CreateAction': ['CreateSnapshot'], ...born.StringEquals },
-            'ForAllValues:StringEquals': {
-              'aws:TagKeys': ['Name', DATABASE_TAG, ROLE_TAG, EXECUTION_TAG, EXPIRES_AT_TAG],
-            },
-          },
-          wildcards: BY_TAG,
-        },
-      ],
-      'read-volumes': [{ actions: ['ec2:DescribeVolumes'], resources: ['*'], wildcards: READS }],
-      'run-commands': [
-        { actions: ['ssm:SendCommand'], resources: [command.arn] },
-        {
-          actions: ['ssm:SendCommand'],
-          resources: [arn('instance')],
-          conditions: { StringEquals: { [`ssm:resourceTag/${DATABASE_TAG}`]: names } },
-          wildcards: BY_TAG,
-        },
-        { actions: ['ssm:GetCommandInvocation'], resources: ['*'], wildcards: READS },
-      ],
+      'read-parameters': can.readParameters('volume-id'),
+      'take-snapshots': can.takeSnapshots(tags),
+      'read-volumes': can.readVolumes(),
+      'run-commands': can.runCommands([(runbook === 'scale-up' ? commands.grow : commands.updateExtension).arn]),
       ...(runbook === 'scale-up'
         ? {
             'grow-volumes': [
-              { actions: ['ec2:ModifyVolume'], resources: [arn('volume')], conditions: own, wildcards: BY_TAG },
+              { actions: ['ec2:ModifyVolume'], resources: [can.arn('volume')], conditions: can.own, wildcards: BY_TAG },
               {
                 actions: ['ec2:CreateTags'],
-                resources: [arn('volume')],
-                conditions: { ...own, 'ForAllValues:StringEquals': { 'aws:TagKeys': [MODIFIED_AT_TAG] } },
+                resources: [can.arn('volume')],
+                conditions: { ...can.own, 'ForAllValues:StringEquals': { 'aws:TagKeys': [MODIFIED_AT_TAG] } },
                 wildcards: BY_TAG,
               },
-              { actions: ['ec2:DescribeVolumesModifications'], resources: ['*'], wildcards: READS },
+              { actions: ['ec2:DescribeVolumesModifications'], resources: ['*'], wildcards: READS_ONLY },
             ],
           }
-        : { 'read-snapshots': [{ actions: ['ec2:DescribeSnapshots'], resources: ['*'], wildcards: READS }] }),
-      relocate: [
-        { actions: ['states:StartExecution'], resources: [relocate.stateMachineArn] },
-        {
-          actions: ['states:DescribeExecution'],
-          resources: [
-            stack.formatArn({
-              service: 'states',
-              resource: 'execution',
-              resourceName: `${stack.stackName.toLowerCase()}-relocate:*`,
-              arnFormat: ArnFormat.COLON_RESOURCE_NAME,
-            }),
-          ],
-          wildcards: 'All executions of this one state machine.',
-        },
-      ],
+        : { 'read-snapshots': can.readSnapshots() }),
+      relocate: can.runExecutions(relocate.stateMachineArn, 'relocate'),
       'tell-people': [{ actions: ['sns:Publish'], resources: [topic.topicArn] }],
     };
     return Object.entries(capabilities).map(([capability, permissions]) => grant(this, capability, role, permissions));

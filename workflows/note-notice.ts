@@ -13,7 +13,7 @@ import { grant } from './permission.ts';
  * the deadline there. Of a host that ends, only one matters that has served and still holds its volume: the others were
  * left on purpose. Express and synchronous; called by functions/on-interruption, which has no EC2 client.
  *
- * Input: a Notice. Output: `{ "database": name | null }`.
+ * Input: a Notice. Output: `{ "database": name | null, "holdsVolume": boolean }`.
  */
 export class NoteNotice extends Construct {
   readonly stateMachine: sfn.StateMachine;
@@ -33,9 +33,11 @@ export class NoteNotice extends Construct {
         volumes: jsonata('$count($states.result.Reservations.Instances.BlockDeviceMappings)'),
       },
     });
-    const foreign = sfn.Succeed.jsonata(this, 'No host that serves', { outputs: { database: null } });
+    const foreign = sfn.Succeed.jsonata(this, 'No host that serves', {
+      outputs: { database: null, holdsVolume: false },
+    });
     const noted = sfn.Succeed.jsonata(this, 'A host of Keeper', {
-      outputs: { database: jsonata(`$lookup($tags, '${DATABASE_TAG}')`) },
+      outputs: { database: jsonata(`$lookup($tags, '${DATABASE_TAG}')`), holdsVolume: jsonata('$volumes > 1') },
     });
     const note = tasks.CallAwsService.jsonata(this, 'Note the time on the host', {
       service: 'ec2',

@@ -6,7 +6,7 @@ import * as sfn from 'aws-cdk-lib/aws-stepfunctions';
 import * as tasks from 'aws-cdk-lib/aws-stepfunctions-tasks';
 import { Construct } from 'constructs';
 import type { HostSpec } from '../functions/core/host-spec.ts';
-import { DATABASE_TAG } from '../functions/core/tags.ts';
+import { Capabilities } from './capabilities.ts';
 import { catchAll, causeOf } from './failures.ts';
 import { type Databases, findDatabase } from './find-database.ts';
 import { jsonata } from './jsonata.ts';
@@ -144,6 +144,8 @@ export class Relocate extends Construct {
         planned: jsonata('$exists($states.input.planned) and $states.input.planned'),
         wayBack: jsonata("''"),
         wayBackTried: false,
+        // Whether the host that served before was asked to release.
+        disturbed: false,
         // How the newest replacement is made: `wanted` or `recorded`; `back` when it is the host that served before.
         madeAs: jsonata("''"),
         troubles: [],
@@ -163,7 +165,9 @@ export class Relocate extends Construct {
         // The notice was for the host that was named, and for no later one.
         noticedAt: jsonata("$exists($request.noticedAt) and $source = $request.source ? $request.noticedAt : ''"),
         stopTried: jsonata('$stopTried'),
-        planned: jsonata("$planned ? { 'wayBackId': $wayBack, 'wayBackTried': $wayBackTried } : false"),
+        planned: jsonata(
+          "$planned ? { 'wayBackId': $wayBack, 'wayBackTried': $wayBackTried, 'disturbed': $disturbed } : false",
+        ),
       },
       assign: {
         plan: jsonata('$states.result.Payload'),
@@ -194,10 +198,25 @@ export class Relocate extends Construct {
       assign: { armed: jsonata('$plan.targetId'), wayBackTried: true, madeAs: 'back', stopTried: false },
     });
     back.next(move);
-    const callOff = this.#giveUp('Call it off', {
-      Error: 'CalledOff',
-      Cause: jsonata("$plan.reason & '; ' & $join($troubles, '; ')"),
-    });
+    const stayed = this.#retire('Retire what came too late', NOBODY_PROVEN);
+    stayed.next(
+      sfn.Succeed.jsonata(this, 'No Spot capacity', {
+        outputs: {
+          database: jsonata('$database.name'),
+          outcome: 'called off',
+          reason: jsonata("$plan.reason & '; ' & $troubles[-1]"),
+        },
+      }),
+    );
+    const callOff = sfn.Choice.jsonata(this, 'Does anybody wait for it?')
+      // Nobody has asked for a return to Spot, which is tried again on another day.
+      .when(sfn.Condition.jsonata(jsonata('$exists($request.lifecycle)')), stayed)
+      .otherwise(
+        this.#giveUp('Call it off', {
+          Error: 'CalledOff',
+          Cause: jsonata("$plan.reason & '; ' & $join($distinct($troubles), '; ')"),
+        }),
+      );
     look.next(
       sfn.Choice.jsonata(this, 'What next?')
         .when(sfn.Condition.jsonata(jsonata("$plan.next = 'arm'")), this.#prepare(look, move))
@@ -311,7 +330,12 @@ export class Relocate extends Construct {
       sfn.Choice.jsonata(this, 'Armed?')
         .when(sfn.Condition.jsonata(jsonata("$armed != ''")), move)
         // Of a planned move whose source serves, people hear when it ends.
-        .when(sfn.Condition.jsonata(jsonata(`$attempt % ${TELL_EVERY} = 1 and $not($planned)`)), tell)
+        .when(
+          sfn.Condition.jsonata(
+            jsonata(`$attempt % ${TELL_EVERY} = 1 and $not($planned and $plan.sourceServes and $not($disturbed))`),
+          ),
+          tell,
+        )
         .otherwise(again),
     );
     return prepare;
@@ -328,11 +352,13 @@ export class Relocate extends Construct {
         deadline: jsonata('$deadline'),
         fenceSource: jsonata('$exists($plan.fenceSource)'),
         sourceFailed: jsonata("$left != '' and $source = $left"),
+        mayStay: jsonata("$planned and $plan.hosts = 'wanted' and $source = $wayBack"),
         startedAt: jsonata('$lookedAt'),
         executionStartedAt: jsonata('$states.context.Execution.StartTime'),
       },
       assign: {
         moved: jsonata('$states.result.Payload'),
+        disturbed: jsonata('$disturbed or ($states.result.Payload.releaseSent and $source = $wayBack)'),
         stopTried: jsonata('$stopTried or ($deadline > 0 and $millis() >= $deadline)'),
         again: jsonata("$states.result.Payload.outcome = 'again' ? $again + 1 : 0"),
       },
@@ -374,6 +400,13 @@ export class Relocate extends Construct {
         .when(sfn.Condition.jsonata(jsonata(`$moved.outcome = 'again' and $again % ${TELL_WAITING_EVERY} = 0`)), tell)
         .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'again'")), move)
         .when(sfn.Condition.jsonata(jsonata("$moved.outcome = 'replace'")), replace)
+        .when(
+          sfn.Condition.jsonata(jsonata("$moved.outcome = 'called-off'")),
+          this.#giveUp('The source does not let go', {
+            Error: 'CalledOff',
+            Cause: jsonata("$source & ' serves on, nothing has been changed; ' & $moved.reason"),
+          }),
+        )
         .otherwise(superseded),
     );
     return move;
@@ -525,7 +558,7 @@ export class Relocate extends Construct {
         failure: {
           Error: jsonata("$madeAs = 'back' ? 'WentBack' : 'NotAsPlanned'"),
           Cause: jsonata(
-            "'the database serves ' & ($madeAs = 'back' ? 'on ' & $moved.host & ' again' : 'on ' & $moved.host & ', which is made as before') & '; ' & $join($troubles, '; ')",
+            "'the database serves ' & ($madeAs = 'back' ? 'on ' & $moved.host & ' again' : 'on ' & $moved.host & ', which is made as before') & '; ' & $join($distinct($troubles), '; ')",
           ),
         },
       },
@@ -592,7 +625,7 @@ export class Relocate extends Construct {
     this.#told ??= this.#tell('Tell people that it failed', {
       subject: "'Keeper: the relocation of ' & $request.database & ' failed'",
       message:
-        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & '\\n\\nIts volume is untouched. If no host serves, Keeper tries again by itself; if this mail comes again, somebody has to look.'",
+        "'The relocation ' & $execution & ' failed: ' & $failure.Error & ': ' & $failure.Cause & ($planned ? '' : '\\n\\nIts volume is untouched. If no host serves, Keeper tries again by itself; if this mail comes again, somebody has to look.')",
       next: sfn.Fail.jsonata(this, 'Failed', { error: jsonata('$failure.Error'), cause: jsonata('$failure.Cause') }),
     });
     return this.#told;
@@ -639,35 +672,13 @@ export class Relocate extends Construct {
 
   #policies(role: iam.IRole): iam.Policy[] {
     const { functions, commands, topic, databases } = this.#props;
-    const stack = Stack.of(this);
+    const can = new Capabilities(Stack.of(this), Object.keys(databases));
     const capabilities: Record<string, readonly Permission[]> = {
       'invoke-functions': [
         { actions: ['lambda:InvokeFunction'], resources: Object.values(functions).map((f) => f.functionArn) },
       ],
-      'read-parameters': [
-        {
-          actions: ['ssm:GetParameter'],
-          resources: Object.keys(databases).flatMap((name) =>
-            ['volume-id', 'takeover'].map((each) =>
-              stack.formatArn({ service: 'ssm', resource: 'parameter', resourceName: `keeper/${name}/${each}` }),
-            ),
-          ),
-        },
-      ],
-      'run-commands': [
-        { actions: ['ssm:SendCommand'], resources: Object.values(commands).map((each) => each.arn) },
-        {
-          actions: ['ssm:SendCommand'],
-          resources: [stack.formatArn({ service: 'ec2', resource: 'instance', resourceName: '*' })],
-          conditions: { StringEquals: { [`ssm:resourceTag/${DATABASE_TAG}`]: Object.keys(databases) } },
-          wildcards: "Hosts come and go; the condition limits this to what carries the database's tag.",
-        },
-        {
-          actions: ['ssm:GetCommandInvocation'],
-          resources: ['*'],
-          wildcards: 'IAM cannot limit this action to resources; it only reads.',
-        },
-      ],
+      'read-parameters': can.readParameters('volume-id', 'takeover'),
+      'run-commands': can.runCommands(Object.values(commands).map((each) => each.arn)),
       'tell-people': [{ actions: ['sns:Publish'], resources: [topic.topicArn] }],
     };
     return Object.entries(capabilities).map(([capability, permissions]) => grant(this, capability, role, permissions));

@@ -17,8 +17,9 @@ export interface RunCommandProps {
   /** How long its end is waited for; default: as long as it may take to be delivered and to run. */
   readonly patienceSeconds?: number;
   /**
-   * Where to go. Both see the variable `<name>Command`, e.g. `$verifyCommand`: `{ status, detail, stdout }`, with the status of Systems Manager,
-   * `NotSent` when it did not take the command, or `NoAnswer` when nothing was heard of it in time.
+   * Where to go. Both see the variable `<name>Command`, e.g. `$verifyCommand`: `{ status, exitCode, detail, stdout }`, with the
+   * status of Systems Manager, `NotSent` when it did not take the command, or `NoAnswer` when nothing was heard of it in
+   * time; the exit code is -1 where there is none.
    */
   readonly onSuccess: sfn.IChainable;
   readonly onFailure: sfn.IChainable;
@@ -73,6 +74,7 @@ export function runCommand(scope: Construct, state: string, props: RunCommandPro
       [count]: jsonata(`$${count} + 1`),
       [command]: {
         status: jsonata('$states.result.Status'),
+        exitCode: jsonata('$exists($states.result.ResponseCode) ? $states.result.ResponseCode : -1'),
         detail: jsonata("$states.result.StatusDetails & ': ' & $trim($states.result.StandardErrorContent)"),
         stdout: jsonata('$states.result.StandardOutputContent'),
       },
@@ -80,6 +82,7 @@ export function runCommand(scope: Construct, state: string, props: RunCommandPro
   });
   const notSent = {
     status: 'NotSent',
+    exitCode: -1,
     detail: jsonata("$states.errorOutput.Error & ': ' & $states.errorOutput.Cause"),
     stdout: '',
   };

@@ -1,3 +1,4 @@
+import { decodeUserData } from '../../drill/cloud/ec2/launch-template.ts';
 import type { Shape } from '../../drill/cloud/kernel.ts';
 import type { Operator } from './operator.ts';
 
@@ -43,8 +44,9 @@ async function launchLike(operator: Operator, lost: Shape, volumeId: string): Pr
     LaunchTemplateId: template.LaunchTemplateId,
     Versions: [template.Version],
   });
-  const script = Buffer.from(LaunchTemplateVersions[0].LaunchTemplateData.UserData, 'base64').toString();
-  const { image, instanceTypes } = JSON.parse(await operator.parameter('host'));
+  const script = decodeUserData(LaunchTemplateVersions[0].LaunchTemplateData.UserData);
+  const image = await operator.parameter('host/image');
+  const instanceTypes = (await operator.parameter('host/instance-types')).split(',');
   const variables = { KEEPER_IMAGE: image, KEEPER_VOLUME_ID: volumeId, KEEPER_FORMAT_BLANK: 'false' };
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}='${value}'\n`);
   const userData = script.replace('\n', () => `\n${lines.join('')}`);

@@ -65,8 +65,12 @@ export class CloudWatch implements Service {
         'Unit',
         'Value',
       ]);
+      // The range: AmazonCloudWatch/latest/APIReference/API_MetricDatum.html, "Value"
+      if (typeof datum.Value !== 'number' || !(Math.abs(datum.Value) <= 2 ** 360)) {
+        throw new AwsError('InvalidParameterValue', `The value ${datum.Value} for parameter Value is invalid.`);
+      }
       this.metrics.push({
-        at: datum.Timestamp?.getTime() ?? this.#cloud.clock.now(),
+        at: datum.Timestamp === undefined ? this.#cloud.clock.now() : instant(datum.Timestamp),
         namespace: input.Namespace,
         metricName: datum.MetricName,
         dimensions: Object.fromEntries((datum.Dimensions ?? []).map(({ Name, Value }: Shape) => [Name, Value])),
@@ -76,6 +80,13 @@ export class CloudWatch implements Service {
     }
     return {};
   }
+}
+
+/** @param timestamp a Date, as programs pass it, or ISO 8601, as workflows write it */
+function instant(timestamp: Date | string): number {
+  const ms = new Date(timestamp).getTime();
+  if (!Number.isNaN(ms)) return ms;
+  throw new AwsError('InvalidParameterValue', `The value ${timestamp} for parameter Timestamp is invalid.`);
 }
 
 const ALARM_PROPERTIES = [

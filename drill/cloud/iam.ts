@@ -20,7 +20,7 @@ export interface ResourcePolicies {
 }
 
 /**
- * The handler of `AWS::SQS::QueuePolicy` and `AWS::SNS::TopicPolicy`.
+ * The handler of `AWS::SQS::QueuePolicy`, `AWS::SNS::TopicPolicy` and the like.
  * @param property of the template, which lists the governed resources
  * @param arnOf the ARN of a resource that is listed there
  */
@@ -181,7 +181,7 @@ export class Iam implements Authorizer, ResourcePolicies {
   /** @throws NotModelled when the request as authorized is none that IAM knows: action, resource type or condition key. */
   deny(caller: Caller, authorization: Authorization): string | undefined | Promise<string | undefined> {
     if (caller.roleArn === this.administrator.roleArn) return undefined;
-    const resourcePolicy = this.#resourcePolicies.get(authorization.resource);
+    const resourcePolicy = this.#resourcePolicies.get(governing(authorization.resource));
     if (!caller.roleArn.startsWith('arn:')) return this.#denyService(caller, authorization, resourcePolicy);
     const role = this.#roles.get(caller.roleArn);
     if (!role) return `the role ${caller.roleArn} does not exist`;
@@ -418,6 +418,11 @@ export class Iam implements Authorizer, ResourcePolicies {
       if (role.policies.delete(policyName)) role.judge = undefined;
     }
   }
+}
+
+/** The resource whose policy decides: the objects of a bucket have none of their own. */
+function governing(resourceArn: string): string {
+  return resourceArn.replace(/^(arn:aws:s3:::[^/]+)\/.*$/s, '$1');
 }
 
 interface NamedPolicy {

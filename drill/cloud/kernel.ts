@@ -15,7 +15,8 @@ export type ServiceName =
   | 'logs'
   | 'cloudwatch'
   | 'scheduler'
-  | 'kms';
+  | 'kms'
+  | 's3';
 
 // biome-ignore lint/suspicious/noExplicitAny: inputs and outputs are whatever the SDK's schema of the operation says
 export type Shape = any;
@@ -148,6 +149,9 @@ export interface CloudOptions {
   readonly account?: string;
 }
 
+/** What services call a refusal, where it is not `AccessDeniedException`. */
+const ACCESS_DENIED: Partial<Record<ServiceName, string>> = { ec2: 'UnauthorizedOperation', s3: 'AccessDenied' };
+
 /** The face of the local cloud that all its services share: identity, time, chance, and the one way a request takes. */
 export class Cloud {
   readonly clock: Clock;
@@ -214,7 +218,7 @@ export class Cloud {
         const reason = await this.deny(caller, authorization);
         if (reason === undefined) continue;
         throw new AwsError(
-          service === 'ec2' ? 'UnauthorizedOperation' : 'AccessDeniedException',
+          ACCESS_DENIED[service] ?? 'AccessDeniedException',
           `User: ${caller.roleArn} is not authorized to perform: ${authorization.action} on resource: ${authorization.resource} because ${reason}`,
           403,
         );

@@ -1,7 +1,7 @@
 import type { Cloud } from '../cloud/kernel.ts';
 import type { GuestVolume, Host, HostIdentity, HostRuntime } from './host.ts';
 import { ModelledClient } from './modelled/client.ts';
-import { blankDisk, copyDisk, type Disk, type DiskContent } from './modelled/disk.ts';
+import { blankDisk, copyDisk, countRows, type Disk, type DiskContent } from './modelled/disk.ts';
 import { type HostFault, ModelledHost } from './modelled/host.ts';
 
 export type { Gap, Ledger, ModelledClient } from './modelled/client.ts';
@@ -22,6 +22,8 @@ export interface VolumeView {
   readonly database: string | undefined;
   readonly cleanlyShutDown: boolean;
   readonly rows: number;
+  /** The ids of those that are kept, the newest last. */
+  readonly censuses: readonly string[];
   /** The hosts whose PostgreSQL runs on it. */
   readonly writers: readonly string[];
 }
@@ -107,20 +109,45 @@ export class ModelledHosts implements HostRuntime {
     this.#hosts.get(instanceId)?.hang();
   }
 
+  /**
+   * Fault: bytes of a volume or a snapshot change by themselves. Copies have what their original has when they are made.
+   * @param what for people, e.g. `random bytes in public.events`
+   */
+  damage(id: string, what: string): void {
+    this.#content(id).damage = what;
+  }
+
+  /** Fault: the newest `count` rows of each client are missing from a volume or a snapshot. */
+  loseRows(id: string, count: number): void {
+    for (const rows of this.#content(id).rows.values()) rows.dropNewest(count);
+  }
+
+  /** Fault: the newest census is missing from a volume or a snapshot, as after the loss of the end of the WAL. */
+  loseCensus(id: string): void {
+    const content = this.#content(id);
+    content.censuses = content.censuses.slice(0, -1);
+  }
+
   volume(volumeId: string): VolumeView | undefined {
     this.#settle();
     const disk = this.#disks.get(volumeId);
     if (!disk) return undefined;
-    const { formatted, fileSystemGiB, database, cleanlyShutDown, rows } = disk.content;
+    const { formatted, fileSystemGiB, database, cleanlyShutDown, censuses } = disk.content;
     return {
       sizeGiB: disk.sizeGiB,
       fileSystemGiB,
       formatted,
       database,
       cleanlyShutDown,
-      rows: [...rows.values()].reduce((sum, set) => sum + set.size, 0),
+      rows: countRows(disk.content),
+      censuses: censuses.map(({ id }) => id),
       writers: [...disk.writers],
     };
+  }
+
+  #content(id: string): DiskContent {
+    this.#settle();
+    return this.#snapshots.get(id) ?? this.#disk(id).content;
   }
 
   #disk(volumeId: string): Disk {

@@ -1,6 +1,7 @@
 import { BLANK_TAG, DATABASE_TAG, EXECUTION_TAG, ROLE_TAG, VERIFIED_AT_TAG } from '../../functions/core/tags.ts';
 import type { VirtualClock } from '../cloud/clock.ts';
 import type { DeployedStack } from '../cloud/cloudformation.ts';
+import { decodeUserData } from '../cloud/ec2/launch-template.ts';
 import type { ServiceName, Shape } from '../cloud/kernel.ts';
 import type { ModelledHosts } from '../hosts/modelled.ts';
 import type { LocalCloud } from '../local-cloud.ts';
@@ -34,8 +35,9 @@ export async function placeFirstHost(
     LaunchTemplateId: launchTemplateId,
     Versions: ['$Latest'],
   });
-  const script = Buffer.from(LaunchTemplateVersions[0].LaunchTemplateData.UserData, 'base64').toString();
-  const { instanceTypes, image } = JSON.parse(ssm.parameterValue(`/keeper/${name}/host`));
+  const script = decodeUserData(LaunchTemplateVersions[0].LaunchTemplateData.UserData);
+  const [instanceType] = ssm.parameterValue(`/keeper/${name}/host/instance-types`).split(',');
+  const image = ssm.parameterValue(`/keeper/${name}/host/image`);
   const variables = { KEEPER_IMAGE: image, KEEPER_VOLUME_ID: volumeId, KEEPER_FORMAT_BLANK: 'true' };
   const lines = Object.entries(variables).map(([key, value]) => `export ${key}='${value}'\n`);
   const userData = script.replace('\n', () => `\n${lines.join('')}`);
@@ -48,7 +50,7 @@ export async function placeFirstHost(
           Version: '$Latest',
           LaunchTemplateSpecificationUserData: Buffer.from(userData).toString('base64'),
         },
-        Overrides: [{ InstanceType: instanceTypes[0], SubnetId: subnetId }],
+        Overrides: [{ InstanceType: instanceType, SubnetId: subnetId }],
       },
     ],
     TargetCapacitySpecification: { TotalTargetCapacity: 1, DefaultTargetCapacityType: 'spot' },

@@ -2,8 +2,11 @@ import { type DatabaseState, type HostState, holderOf, isAlive } from './state.t
 
 /** How the release command on the present holder stands. */
 export interface ReleaseState {
-  /** `refused`: Systems Manager did not take it, because the agent of the host is not there (yet). */
-  readonly status: 'refused' | 'waiting' | 'running' | 'succeeded' | 'failed';
+  /**
+   * `refused`: Systems Manager did not take it, because the agent of the host is not there (yet). `undelivered`: it took it
+   * and could not hand it over in time.
+   */
+  readonly status: 'refused' | 'undelivered' | 'waiting' | 'running' | 'succeeded' | 'failed';
   /** When it was first tried, in milliseconds since the epoch. */
   readonly sentAt: number;
   /** What the command said, or what Systems Manager said of it. */
@@ -40,6 +43,8 @@ export interface Goal {
   readonly fenceSource?: boolean;
   /** The source did not serve: its agent, which on a new host comes late, is not waited for. */
   readonly sourceFailed?: boolean;
+  /** Nothing forces the source to go: it is left alone when it has not even begun to release. */
+  readonly mayStay?: boolean;
 }
 
 export type Action =
@@ -57,6 +62,8 @@ export type Action =
   | { readonly kind: 'replace' }
   /** Somebody else has moved the database on; nothing is left to do here. */
   | { readonly kind: 'superseded' }
+  /** The source serves on, and nothing has been done to it. */
+  | { readonly kind: 'call-off' }
   /** It would be wrong to go on. */
   | { readonly kind: 'refuse' };
 
@@ -199,6 +206,8 @@ function freeVolume(
     return once({ kind: 'fence', host: holder }, observed, now, why);
   }
   const givenUp = release && giveUpRelease(release, holder, goal, now);
+  if (release && givenUp && goal.mayStay && holder.id === goal.sourceId && !hasBegun(release))
+    return decision({ kind: 'call-off' }, givenUp);
   // Without a host to take over nothing is won by killing the one that may still serve.
   if (givenUp)
     return target
@@ -229,6 +238,7 @@ function whyStuck(observed: Observed, goal: Goal, holder: HostState, now: number
 
 /** Why the release command is not waited for any longer, or undefined. */
 function giveUpRelease(release: ReleaseState, holder: HostState, goal: Goal, now: number): string | undefined {
+  if (release.status === 'undelivered') return `${holder.id} did not get the release command: ${release.detail}`;
   if (release.status === 'failed') return `${holder.id} could not release the volume: ${release.detail}`;
   if (release.status === 'refused' && goal.sourceFailed && holder.id === goal.sourceId)
     return `${holder.id} did not serve, and its agent is not there to release the volume`;
@@ -238,6 +248,11 @@ function giveUpRelease(release: ReleaseState, holder: HostState, goal: Goal, now
     RELEASE_REPORT_MS;
   if (now - release.sentAt <= limit) return undefined;
   return `${holder.id} has not answered the release command for ${seconds(now - release.sentAt)} s`;
+}
+
+/** Whether the release may have stopped the database. */
+function hasBegun({ status }: ReleaseState): boolean {
+  return status === 'running' || status === 'succeeded' || status === 'failed';
 }
 
 function once(action: Extract<Action, { host: HostState }>, observed: Observed, now: number, reason: string): Decision {

@@ -1,6 +1,6 @@
 /**
- * What hosts of a database are made of. The parameter `/keeper/<database>/host` holds it as JSON: as configured at first,
- * and from then on as the last planned move has proven it.
+ * What hosts of a database are made of. The parameters `/keeper/<database>/host/…` hold it: as configured at first, and from
+ * then on as the last planned move has proven it.
  */
 export interface HostSpec {
   /** In the order of preference for on-demand; Spot takes the pool that is least likely to be interrupted. */

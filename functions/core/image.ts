@@ -25,3 +25,19 @@ export function timescaleVersion(image: string): readonly number[] | undefined {
   const version = /:(\d+(?:\.\d+)+)-pg\d/.exec(image)?.[1] ?? /-ts(\d+(?:\.\d+)+)/.exec(image)?.[1];
   return version?.split('.').map(Number);
 }
+
+/**
+ * Why a database must be patched before another host is launched for another reason: what starts there would not be what the
+ * present host runs, without anything that takes it back. Undefined when it is the same.
+ *
+ * @param recorded the image that the next host starts
+ * @param host the one that serves; one that does not say which image it runs is taken to run the recorded one
+ */
+export function whyPatchFirst(
+  database: string,
+  recorded: string,
+  { image = recorded }: { readonly image?: string },
+): string | undefined {
+  if (image === recorded) return undefined;
+  return `${database} runs ${image}, and ${recorded} is what its next host would start; start keeper-patch first, which takes a snapshot and goes back when it does not serve`;
+}

@@ -62,6 +62,8 @@ export interface Wish {
     /** The host that served when it began; absent when none did. */
     readonly wayBackId?: string;
     readonly wayBackTried: boolean;
+    /** Whether that host was asked to release, and so may have stopped the database. */
+    readonly disturbed: boolean;
   };
 }
 
@@ -76,18 +78,19 @@ type Course = Omit<Plan, 'hosts' | 'targetId'>;
 export function plan(state: DatabaseState, wish: Wish, now: number): Plan {
   const course = planCourse(state, wish, now);
   if (!wish.planned || (course.next !== 'arm' && course.next !== 'move')) return { ...course, hosts: 'wanted' };
-  const { wayBackId, wayBackTried } = wish.planned;
+  const { wayBackId, wayBackTried, disturbed } = wish.planned;
   const wayBack = state.hosts.find((host) => host.id === wayBackId);
   const holder = holderOf(state);
   // What has not taken the database back is a host like any other.
   if (wayBack && isSound(wayBack) && !wayBackTried) {
+    const holds = holder?.id === wayBack.id && state.volume.attachment?.state === 'attached';
     // As far as one can see from here, it serves.
-    if (holder?.id === wayBack.id && state.volume.attachment?.state === 'attached') {
+    if (holds && !disturbed) {
       return wish.attempt > PLANNED_ATTEMPTS
         ? { ...course, hosts: 'wanted', next: 'call-off', reason: `${wayBack.id} serves on, nothing has been changed` }
         : { ...course, hosts: 'wanted' };
     }
-    if (wish.attempt > 1) {
+    if (!holds && wish.attempt > 1) {
       const reason = `the new host does not serve: the volume goes back to ${wayBack.id}`;
       return { ...course, hosts: 'recorded', next: 'back', reason, targetId: wayBack.id };
     }

@@ -1,7 +1,7 @@
 import type { HostSpec } from './host-spec.ts';
-import { imageProblem, postgresMajor, timescaleVersion } from './image.ts';
+import { imageProblem, postgresMajor, timescaleVersion, whyPatchFirst } from './image.ts';
 import { parseInstant } from './instant.ts';
-import { mayConcern } from './names.ts';
+import { namesDatabase } from './names.ts';
 import { type DatabaseState, type HostState, servingHost } from './state.ts';
 
 export type Runbook = 'scale-up' | 'patch';
@@ -58,8 +58,9 @@ export interface PreflightFacts {
 
 /** What a runbook does, once nothing speaks against it. */
 export interface ChangePlan {
+  /** The size of the file system, and of the volume where that has it not yet. */
   readonly growToGiB?: number;
-  /** With {@link growToGiB}: the new value of the volume's tag `keeper:modified-at`. */
+  /** Present exactly when the volume itself is to be modified: the new value of its tag `keeper:modified-at`. */
   readonly modifiedAt?: string;
   /** What the hosts that the move launches are made of; absent when the database need not move. */
   readonly host?: Partial<HostSpec>;
@@ -181,6 +182,11 @@ function* refuseScaleUp(
   if (instanceType !== undefined) {
     const problem = whyNotType(instanceType, facts);
     if (problem) yield `instanceType: ${problem}`;
+    const host = servingHost(facts.state);
+    if (host && mustMove(instanceType, host, facts)) {
+      const first = whyPatchFirst(facts.database, facts.recorded.image, host);
+      if (first) yield first;
+    }
   }
   const { volume } = facts.state;
   if (volumeGiB === undefined || volumeGiB === volume.sizeGiB) return;
@@ -194,6 +200,11 @@ function* refuseScaleUp(
   const next = nextModification(facts, now);
   if (next > now)
     yield `volumeGiB: ${volume.id} was modified four times within 24 hours, and EC2 allows no more; try again after ${iso(next)}`;
+}
+
+/** Whether a database that is to have a type has to move: it has it only when its next host will have it, too. */
+function mustMove(instanceType: string, host: HostState, { recorded }: PreflightFacts): boolean {
+  return instanceType !== host.instanceType || instanceType !== recorded.instanceTypes[0];
 }
 
 function whyNotType(wanted: string, { types, zone, database }: PreflightFacts): string | undefined {
@@ -210,14 +221,30 @@ function whyNotType(wanted: string, { types, zone, database }: PreflightFacts): 
   return undefined;
 }
 
-function* refusePatch({ image }: Request, { database, recorded }: PreflightFacts): Generator<string, void> {
+function* refusePatch(asked: Request, facts: PreflightFacts): Generator<string, void> {
+  const { database, state, recorded } = facts;
+  const { image } = nextHost(asked, facts) ?? {};
   if (image === undefined) return;
-  const [major, presentMajor] = [postgresMajor(image), postgresMajor(recorded.image)];
+  const present = servingHost(state)?.image ?? recorded.image;
+  const [major, presentMajor] = [postgresMajor(image), postgresMajor(present)];
   if (major !== undefined && presentMajor !== undefined && major !== presentMajor)
     yield `image: ${image} is PostgreSQL ${major}, and the data of ${database} are of PostgreSQL ${presentMajor}: another major version needs pg_upgrade, which Keeper does not do; write an image of PostgreSQL ${presentMajor}`;
-  const [version, presentVersion] = [timescaleVersion(image), timescaleVersion(recorded.image)];
+  const [version, presentVersion] = [timescaleVersion(image), timescaleVersion(present)];
   if (version && presentVersion && isOlder(version, presentVersion))
     yield `image: ${image} has TimescaleDB ${version.join('.')}, and ${database} has had ${presentVersion.join('.')}: an older one cannot open its data; write ${presentVersion.join('.')} or a later one`;
+}
+
+/**
+ * What a patch makes the next host of; undefined when the extension alone is updated, where it is. One thing at a time: with
+ * another image, or another version of the extension, nobody wants another operating system, too, unless they say so.
+ */
+function nextHost(
+  { ami, image, updateExtension = false }: Request,
+  { recorded, newestAmi }: PreflightFacts,
+): { readonly ami?: string; readonly image: string } | undefined {
+  if (ami === undefined && image === undefined && updateExtension) return undefined;
+  const wantedAmi = ami ?? (image === undefined ? newestAmi : undefined);
+  return { image: image ?? recorded.image, ...(wantedAmi !== undefined && { ami: wantedAmi }) };
 }
 
 function isOlder(version: readonly number[], other: readonly number[]): boolean {
@@ -246,9 +273,12 @@ function* refuseCompany({ database, running, own }: PreflightFacts): Generator<s
   // As the other one sees it, too.
   const self = running.find(isOwn) ?? own;
   for (const each of running) {
-    if (isOwn(each) || !mayConcern(database, each.name)) continue;
+    const named = namesDatabase(each.name);
+    if (isOwn(each) || (named !== undefined && named !== database)) continue;
+    // A person's own name, or one that Step Functions made up, may be of any database.
+    const unclear = named === undefined ? ', for a database that its name does not tell' : '';
     if (each.machine.endsWith('-relocate') || isEarlier(each, self))
-      yield `${each.machine} is running (${each.name}); try again when it has ended`;
+      yield `${each.machine} is running (${each.name}${unclear}); try again when it has ended`;
   }
 }
 
@@ -263,15 +293,12 @@ function planScaleUp(
   facts: PreflightFacts,
   now: number,
 ): ChangePlan {
-  const { state, recorded, database } = facts;
+  const { state, database } = facts;
   const { sizeGiB } = state.volume;
   const changes: string[] = [];
   let move: Pick<ChangePlan, 'host' | 'record'> = {};
   let grow: Pick<ChangePlan, 'growToGiB' | 'modifiedAt'> = {};
-  if (
-    instanceType !== undefined &&
-    (instanceType !== host.instanceType || instanceType !== recorded.instanceTypes[0])
-  ) {
+  if (instanceType !== undefined && mustMove(instanceType, host, facts)) {
     changes.push(`from ${host.instanceType} to ${instanceType}`);
     // The wanted type has to prove itself, not one that could stand in for it.
     move = {
@@ -283,6 +310,10 @@ function planScaleUp(
     changes.push(`from ${sizeGiB} to ${volumeGiB} GiB`);
     const modifiedAt = [...modifications(facts), now].slice(-MOST_MODIFICATIONS).map(iso).join(' ');
     grow = { growToGiB: volumeGiB, modifiedAt };
+  } else if (volumeGiB !== undefined) {
+    // The volume may be all that an earlier attempt has grown.
+    changes.push(`the file system to ${volumeGiB} GiB`);
+    grow = { growToGiB: volumeGiB };
   }
   const summary = `${database}: ${changes.join(', ')}`;
   return { ...grow, ...move, waitForSnapshot: false, updateExtension: false, summary };
@@ -298,18 +329,19 @@ function standIns(wanted: string, { types, configuredTypes }: PreflightFacts): s
   return [...new Set(others)];
 }
 
-function planPatch(
-  { ami, image, updateExtension = false }: Request,
-  host: HostState,
-  { database, recorded, newestAmi }: PreflightFacts,
-): ChangePlan {
-  const wantedAmi = ami ?? newestAmi;
-  const newImage = image !== undefined && image !== recorded.image;
+function planPatch(asked: Request, host: HostState, facts: PreflightFacts): ChangePlan {
+  const { database, recorded } = facts;
+  const { updateExtension = false } = asked;
+  const { ami, image } = nextHost(asked, facts) ?? {};
+  const present = host.image ?? recorded.image;
+  const newAmi = ami !== undefined && ami !== host.imageId;
+  const newImage = image !== undefined && image !== present;
   const changes = [
-    ...(wantedAmi === host.imageId ? [] : [`from ${host.imageId} to ${wantedAmi}`]),
-    ...(newImage ? [`from ${recorded.image} to ${image}`] : []),
+    ...(newAmi ? [`from ${host.imageId} to ${ami}`] : []),
+    ...(newImage ? [`from ${present} to ${image}`] : []),
   ];
-  const spec = { ami: wantedAmi, ...(newImage && { image }) };
+  const other = image !== undefined && (newImage || image !== recorded.image);
+  const spec = { ...(ami !== undefined && { ami }), ...(other && { image }) };
   return {
     ...(changes.length > 0 && { host: spec, record: spec }),
     // Other programs write into the data from then on: the snapshot is the way back.
@@ -322,7 +354,7 @@ function planPatch(
 function nothingToDo(runbook: Runbook, host: HostState, { database, state, recorded }: PreflightFacts): string {
   return runbook === 'scale-up'
     ? `nothing would change: ${database} is on ${host.instanceType} with ${state.volume.sizeGiB} GiB; write another instanceType or a larger volumeGiB`
-    : `nothing would change: ${database} is on ${host.imageId} with ${recorded.image}; write another image, or { "updateExtension": true } to update the extension alone`;
+    : `nothing would change: ${database} is on ${host.imageId} with ${host.image ?? recorded.image}; write another image, or { "updateExtension": true } to update the extension alone`;
 }
 
 /** When the volume was modified, as far as it matters, oldest first. */

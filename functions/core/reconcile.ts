@@ -5,7 +5,7 @@ export interface Circumstances {
   readonly relocations: readonly string[];
   /** When relocations of this database failed lately, in milliseconds since the epoch. */
   readonly failedAt: readonly number[];
-  /** What the newest host says of its takeover, e.g. `i-0123456789abcdef0 failed`. */
+  /** What a host said last of its takeover: `i-0123456789abcdef0 serves`, `… failed`, or `… released`. */
   readonly takeover: string;
 }
 
@@ -46,6 +46,8 @@ export function reconcile(state: DatabaseState, circumstances: Circumstances, no
 /** Why a host that has the volume and the address may not serve all the same, or undefined. */
 function whyDoubt(host: HostState, takeover: string, now: number): string | undefined {
   if (takeover === `${host.id} failed`) return `${host.id} has the volume and could not start the database`;
+  // To EC2 it looks as before: only the host knows that it has stopped the database and let go.
+  if (takeover === `${host.id} released`) return `${host.id} has released the volume, and it was not taken away`;
   if (host.interruptedAt !== undefined && now - host.interruptedAt > NOTICE_SECONDS * 1000)
     return `AWS takes ${host.id}, and no relocation is running`;
   if (host.impaired) return `${host.id} fails EC2's status checks`;

@@ -7,6 +7,8 @@ export interface HostState {
   readonly instanceType: string;
   /** The AMI that it was launched from. */
   readonly imageId: string;
+  /** The container image that it was launched for; absent on hosts that do not say so. */
+  readonly image?: string;
   /** The relocation that launched it, if it was one. */
   readonly execution?: string;
   /** Milliseconds since the epoch. */

@@ -1,3 +1,4 @@
+import { whyPatchFirst } from './image.ts';
 import { parseInstant } from './instant.ts';
 import { monthlyPatchName, returnToSpotName } from './names.ts';
 import { type DatabaseState, type HostState, servingHost } from './state.ts';
@@ -8,6 +9,8 @@ export interface UpkeepCircumstances {
   readonly window: MaintenanceWindow;
   /** The newest Amazon Linux 2023 for ARM. */
   readonly newestAmi: string;
+  /** The container image that the next host would start. */
+  readonly recordedImage: string;
   /** Names of the latest executions that concern this database, running or ended. */
   readonly usedNames: readonly string[];
   /** Whether a relocation or a runbook of this database is running. */
@@ -28,13 +31,13 @@ export type Upkeep =
  * @param now milliseconds since the epoch
  */
 export function upkeep(state: DatabaseState, circumstances: UpkeepCircumstances, now: number): Upkeep {
-  const { database, window, newestAmi, usedNames, busy } = circumstances;
+  const { database, window, newestAmi, recordedImage, usedNames, busy } = circumstances;
   const opening = openedAt(window, now);
   if (opening === undefined) return none('the maintenance window is closed');
   if (busy) return none(`something is being done to ${database} already`);
   const host = servingHost(state);
   if (!host) return none(`no host serves ${database}`);
-  const trouble = troubleOf(host);
+  const trouble = troubleOf(host) ?? whyPatchFirst(database, recordedImage, host);
   if (trouble) return none(trouble);
 
   const unused = (name: (database: string, now: number) => string) =>
@@ -85,4 +88,35 @@ export function expired<T extends Kept>(resources: readonly T[], now: number): {
     expired: resources.filter((each) => (end(each) ?? Number.POSITIVE_INFINITY) <= now),
     undated: resources.filter((each) => end(each) === undefined),
   };
+}
+
+/** A nightly snapshot. */
+export interface Backup {
+  readonly id: string;
+  /** Milliseconds since the epoch. */
+  readonly takenAt: number;
+  readonly completed: boolean;
+  readonly proven: boolean;
+}
+
+/**
+ * The backups that stay whatever their dates say: the newest one, and the newest one that is proven. When backups have failed
+ * for a month, the last good one must not go as well. Pure.
+ */
+export function indispensable(backups: readonly Backup[]): Set<string> {
+  const complete = backups.filter(({ completed }) => completed).sort((a, b) => b.takenAt - a.takenAt);
+  const spared = [complete[0], complete.find(({ proven }) => proven)];
+  return new Set(spared.flatMap((each) => (each ? [each.id] : [])));
+}
+
+/** A verification gives up long before; what has lived longer than this, nobody waits for. */
+const SCRATCH_HOURS = 24;
+
+/**
+ * The scratch hosts that have lived too long. Pure.
+ *
+ * @param now milliseconds since the epoch
+ */
+export function outlived<T extends { readonly launchedAt: number }>(scratchHosts: readonly T[], now: number): T[] {
+  return scratchHosts.filter(({ launchedAt }) => now - launchedAt > SCRATCH_HOURS * 3_600_000);
 }

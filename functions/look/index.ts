@@ -19,7 +19,7 @@ export interface LookInput {
   /** Whether this relocation has tried already to stop the source. */
   readonly stopTried: boolean;
   /** Set for a move that nothing forces. */
-  readonly planned: false | { readonly wayBackId: string; readonly wayBackTried: boolean };
+  readonly planned: false | { readonly wayBackId: string; readonly wayBackTried: boolean; readonly disturbed: boolean };
 }
 
 const ec2 = new EC2Client({});
@@ -37,7 +37,11 @@ export const handler = middy(async (input: LookInput): Promise<Plan> => {
       ...(input.source && { sourceId: input.source }),
       ...(input.noticedAt && { noticedAt: Date.parse(input.noticedAt) }),
       ...(planned && {
-        planned: { wayBackTried: planned.wayBackTried, ...(planned.wayBackId && { wayBackId: planned.wayBackId }) },
+        planned: {
+          wayBackTried: planned.wayBackTried,
+          disturbed: planned.disturbed,
+          ...(planned.wayBackId && { wayBackId: planned.wayBackId }),
+        },
       }),
     },
     Date.now(),

@@ -37,6 +37,8 @@ export interface MoveInput {
   readonly fenceSource: boolean;
   /** Whether the source is a host that this relocation brought the database to, and that did not serve. */
   readonly sourceFailed: boolean;
+  /** Whether the source is left alone when it does not even begin to release. */
+  readonly mayStay: boolean;
   /** When this relocation last looked around, in milliseconds since the epoch. */
   readonly startedAt: number;
   /** When the execution started, ISO 8601: no command of it is older. */
@@ -45,8 +47,10 @@ export interface MoveInput {
 
 export interface MoveResult {
   /** `again`: not there yet, call again with the same input. */
-  readonly outcome: 'moved' | 'again' | 'replace' | 'superseded';
+  readonly outcome: 'moved' | 'again' | 'replace' | 'superseded' | 'called-off';
   readonly reason: string;
+  /** Whether the source has been asked to release and may have stopped the database. */
+  readonly releaseSent: boolean;
   /** The host that has the volume, where one has it. */
   readonly host?: string;
 }
@@ -73,6 +77,7 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
     startedAt: input.startedAt,
     fenceSource: input.fenceSource,
     sourceFailed: input.sourceFailed,
+    mayStay: input.mayStay,
     ...(input.source && { sourceId: input.source }),
     ...(input.target && { targetId: input.target }),
     ...(input.deadline && { deadline: input.deadline }),
@@ -82,7 +87,9 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
   /** The host whose release command is looked at: the holder, as far as the last look knew. */
   let watched = input.source;
   let sent: ReleaseState | undefined;
+  let releaseSent = false;
   let said = '';
+  const again = (reason: string): MoveResult => ({ outcome: 'again', reason, releaseSent });
 
   for (;;) {
     const looks = Promise.all([observe(ec2, input.database), releaseState(watched, input, sent)]);
@@ -91,10 +98,11 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
       return [];
     });
     if (!state) {
-      if (Date.now() - started > WINDOW_MS) return { outcome: 'again', reason: 'AWS does not say how things stand' };
+      if (Date.now() - started > WINDOW_MS) return again('AWS does not say how things stand');
       await sleep(POLL_MS);
       continue;
     }
+    releaseSent ||= release !== undefined && release.status !== 'refused' && release.status !== 'undelivered';
     const holder = holderOf(state);
     if (holder && holder.id !== watched && holder.id !== input.target) {
       watched = holder.id;
@@ -110,20 +118,20 @@ export const handler = middy(async (input: MoveInput): Promise<MoveResult> => {
     said = reason;
 
     const result = conclude({ action, reason }, state);
-    if (result) return result;
+    if (result) return { ...result, releaseSent };
     if ('host' in action) {
       const refusal = await act(action, input).then(() => undefined, explainAway);
       if (action.kind === 'release') sent = sentNow(sent, refusal);
       // What was refused may be asked for again at once, but for a command: its agent does not come within a moment.
       if (!refusal || action.kind === 'release') asked[action.kind] = Date.now();
     }
-    if (Date.now() - started > WINDOW_MS) return { outcome: 'again', reason };
+    if (Date.now() - started > WINDOW_MS) return again(reason);
     await sleep(POLL_MS);
   }
 }).use(injectLambdaContext(logger));
 
 /** What ends the loop. */
-function conclude({ action, reason }: Decision, state: DatabaseState): MoveResult | undefined {
+function conclude({ action, reason }: Decision, state: DatabaseState): Omit<MoveResult, 'releaseSent'> | undefined {
   const host = state.volume.attachment?.hostId;
   switch (action.kind) {
     case 'done':
@@ -131,6 +139,8 @@ function conclude({ action, reason }: Decision, state: DatabaseState): MoveResul
     case 'replace':
     case 'superseded':
       return { outcome: action.kind, reason, ...(host && { host }) };
+    case 'call-off':
+      return { outcome: 'called-off', reason };
     case 'refuse':
       throw new VolumeUnusable(reason);
     default:
@@ -196,7 +206,7 @@ const PASSING = new Set([
 ]);
 
 function explainAway(error: Error): Error {
-  if (!PASSING.has(error.name) && !isModifying(error)) throw error;
+  if (!PASSING.has(error.name) && !isModifying(error) && !isTheirs(error)) throw error;
   logger.warn('asked again later', { error: error.name, detail: error.message });
   return error;
 }
@@ -204,6 +214,11 @@ function explainAway(error: Error): Error {
 /** A volume cannot be attached in the seconds in which it begins to grow: github.com/hashicorp/terraform-provider-aws/issues/12748 */
 function isModifying({ name, message }: Error): boolean {
   return name === 'OperationNotPermitted' && message.includes('modification state');
+}
+
+/** An error of AWS's own, whatever it is called. */
+function isTheirs(error: Error & { readonly $metadata?: { readonly httpStatusCode?: number } }): boolean {
+  return (error.$metadata?.httpStatusCode ?? 0) >= 500;
 }
 
 /** What is known of the release command right after it was sent, or was refused; the time counts from the first try. */
@@ -237,14 +252,18 @@ async function releaseState(
     .join('\n')
     .trim();
   return {
-    status: releaseStatus(latest.Status),
+    status: releaseStatus(latest.Status, latest.StatusDetails),
     sentAt: latest.RequestedDateTime?.getTime() ?? sent?.sentAt ?? 0,
     detail: `${latest.StatusDetails}${output ? `: ${lastLine(output)}` : ''}`,
   };
 }
 
+/** Details of a command that has not run. */
+const UNDELIVERED = new Set(['DeliveryTimedOut', 'Undeliverable', 'Terminated', 'AccessDenied', 'InvalidPlatform']);
+
 /** @see docs.aws.amazon.com/systems-manager/latest/userguide/monitor-commands.html; what is not known has failed */
-function releaseStatus(status: string | undefined): ReleaseState['status'] {
+function releaseStatus(status: string | undefined, details = ''): ReleaseState['status'] {
+  if (UNDELIVERED.has(details.replaceAll(' ', ''))) return 'undelivered';
   switch (status) {
     case 'Pending':
     case 'Delayed':

@@ -20,6 +20,8 @@ import { decodeStateChange, STATE_CHANGE } from './state-change.ts';
 interface Noted {
   /** The database whose host the instance is; null when it is none of Keeper's, or nothing follows from its end. */
   readonly database: string | null;
+  /** Whether the instance has the data volume, as far as one can see. */
+  readonly holdsVolume: boolean;
 }
 
 const NOTE_NOTICE_ARN = requireVariable('NOTE_NOTICE_ARN');
@@ -37,18 +39,22 @@ const sfn = new SFNClient({});
  */
 export const handler = middy(async (event: unknown) => {
   const notice = decode(event);
-  const { database } = await note(notice);
+  const { database, holdsVolume } = await note(notice);
   if (database === null) {
     logger.info('nothing to do for this instance', { instance: notice.instanceId, notice: notice.kind });
     return;
   }
   const name = relocationName(database, notice.instanceId);
-  const outcome = await startRelocation(name, {
-    database,
-    source: notice.instanceId,
-    reason: notice.kind,
-    ...(notice.noticedAt && { noticedAt: notice.noticedAt }),
-  });
+  const outcome = await startRelocation(
+    name,
+    {
+      database,
+      source: notice.instanceId,
+      reason: notice.kind,
+      ...(notice.noticedAt && { noticedAt: notice.noticedAt }),
+    },
+    holdsVolume,
+  );
   logger.info(outcome, { execution: name, notice: notice.kind });
 }).use(injectLambdaContext(logger));
 
@@ -75,16 +81,17 @@ async function note(notice: Notice): Promise<Noted> {
   return JSON.parse(output);
 }
 
-async function startRelocation(name: string, input: object): Promise<string> {
+async function startRelocation(name: string, input: object, holdsVolume: boolean): Promise<string> {
   try {
     await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input: JSON.stringify(input) }));
     return 'relocation started';
   } catch (error) {
     if (!(error instanceof Error && error.name === 'ExecutionAlreadyExists')) throw error;
   }
-  // The same host, announced before. An execution that has ended without moving the database must not keep it there.
+  // The same host, announced before. An execution that has ended without moving the database must not keep it there; and
+  // the database may have come back to it since.
   const executionArn = `${RELOCATE_ARN.replace(':stateMachine:', ':execution:')}:${name}`;
   const { status } = await sfn.send(new DescribeExecutionCommand({ executionArn }));
-  if (status === 'RUNNING' || status === 'SUCCEEDED') return `relocation known: ${status}`;
-  return startRelocation(`${name}-again`, input);
+  if (status === 'RUNNING' || (status === 'SUCCEEDED' && !holdsVolume)) return `relocation known: ${status}`;
+  return startRelocation(`${name}-again`, input, holdsVolume);
 }

@@ -9,13 +9,15 @@ import {
 } from '@aws-sdk/client-sfn';
 import { GetParameterCommand, SSMClient } from '@aws-sdk/client-ssm';
 import middy from '@middy/core';
+import { FRESH_HOURS, mayBeDue, nightly } from '../core/backups.ts';
 import { NEWEST_AMI_PARAMETER } from '../core/host-spec.ts';
-import { mayConcern, recoveryName, relocationName } from '../core/names.ts';
+import { isPlanned, mayConcern, recoveryName, relocationName } from '../core/names.ts';
 import { reconcile } from '../core/reconcile.ts';
-import { type DatabaseState, type HostState, holderOf } from '../core/state.ts';
+import { type DatabaseState, type HostState, holderOf, servingHost } from '../core/state.ts';
 import { type Upkeep, upkeep } from '../core/upkeep.ts';
 import { isOpen, type MaintenanceWindow } from '../core/window.ts';
 import { requireVariable } from '../shared/environment.ts';
+import { readHostSpec } from '../shared/host-spec.ts';
 import { withImpairment } from '../shared/impairment.ts';
 import { logger } from '../shared/logger.ts';
 import { observe } from '../shared/observe.ts';
@@ -31,6 +33,8 @@ interface Watched {
 const RELOCATE_ARN = requireVariable('RELOCATE_ARN');
 /** Every state machine in which something may be done to a database. */
 const MACHINES = JSON.parse(requireVariable('MACHINES')) as readonly string[];
+/** The state machines of the nightly backup and of its verification, in this order. */
+const [BACKUP_ARN = '', VERIFY_ARN = ''] = JSON.parse(requireVariable('BACKUPS')) as readonly string[];
 const DATABASES = JSON.parse(requireVariable('DATABASES')) as Readonly<Record<string, Watched>>;
 
 /** Failures further back have nothing to do with the present trouble. */
@@ -80,7 +84,7 @@ async function reconcileOne(
     {
       relocations,
       failedAt: failed
-        .filter((execution) => mayConcern(name, execution.name ?? ''))
+        .filter((execution) => mayConcern(name, execution.name ?? '') && !isPlanned(execution.name ?? ''))
         .map(({ stopDate }) => stopDate?.getTime() ?? 0)
         .filter((at) => now - at < FAILURES_OF_MS),
       takeover: takeover.split('\n')[0] ?? '',
@@ -91,29 +95,43 @@ async function reconcileOne(
   if (strays.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: strays.map(({ id }) => id) }));
   if (action === 'relocate') return recover(name, holderOf(state), reason, now);
   if (relocations.length > 0) return;
-  await removeExpired(ec2, name, volumeId, now);
+  if (mayBeDue(now)) await backUp(name, servingHost(state) !== undefined, now);
   if (isOpen(window, now)) await keepUp(name, window, state, now);
+  await removeExpired(ec2, name, volumeId, now);
 }
 
 /** All that is heard of one host is one relocation, whoever hears it first; unless that has been, and did not help. */
 async function recover(database: string, holder: HostState | undefined, reason: string, now: number): Promise<void> {
-  const begun = holder && (await start(relocationName(database, holder.id), { database, source: holder.id, reason }));
+  const source = holder?.id;
+  const begun = source && (await start(relocationName(database, source), { database, source, reason }));
   if (!begun) await start(recoveryName(database, now), { database, reason });
 }
 
 /** What nobody has asked for and does the database good, at a time that suits. */
 async function keepUp(database: string, window: MaintenanceWindow, state: DatabaseState, now: number): Promise<void> {
-  const [newestAmi, latest, ...runbooks] = await Promise.all([
+  const [newestAmi, { image: recordedImage }, latest, ...runbooks] = await Promise.all([
     parameter(NEWEST_AMI_PARAMETER),
+    readHostSpec(ssm, database),
     executions(),
     ...MACHINES.map((machine) => executions('RUNNING', machine)),
   ]);
   const ours = (list: readonly ExecutionListItem[]) => namesOf(list).filter((name) => mayConcern(database, name));
   const busy = runbooks.some((list) => ours(list).length > 0);
-  const decision = upkeep(state, { database, window, newestAmi, usedNames: ours(latest), busy }, now);
+  const decision = upkeep(state, { database, window, newestAmi, recordedImage, usedNames: ours(latest), busy }, now);
   logger.info('upkeep', { database, ...decision });
   if (decision.action === 'none') return;
   await start(decision.name, { database, planned: true, reason: decision.reason, ...wishOf(decision) });
+}
+
+/** The nightly backup, which verifies itself; or the verification alone, when there was none. */
+async function backUp(database: string, serves: boolean, now: number): Promise<void> {
+  const latest = (await Promise.all([BACKUP_ARN, VERIFY_ARN].map((machine) => executions(undefined, machine)))).flat();
+  const ours = latest.filter(({ name }) => mayConcern(database, name ?? ''));
+  const busy = ours.some(({ status }) => status === 'RUNNING');
+  const decision = nightly({ database, serves, usedNames: namesOf(ours), busy }, now);
+  logger.info('nightly', { database, ...decision });
+  if (decision.action === 'backup') await start(decision.name, { database }, BACKUP_ARN);
+  if (decision.action === 'verify') await start(decision.name, { database, freshHours: FRESH_HOURS }, VERIFY_ARN);
 }
 
 function wishOf(decision: Exclude<Upkeep, { action: 'none' }>): object {
@@ -121,9 +139,9 @@ function wishOf(decision: Exclude<Upkeep, { action: 'none' }>): object {
 }
 
 /** @returns whether it begins now; false when an execution of this name has been before, or another tick was quicker */
-async function start(name: string, input: object): Promise<boolean> {
+async function start(name: string, input: object, stateMachineArn = RELOCATE_ARN): Promise<boolean> {
   try {
-    await sfn.send(new StartExecutionCommand({ stateMachineArn: RELOCATE_ARN, name, input: JSON.stringify(input) }));
+    await sfn.send(new StartExecutionCommand({ stateMachineArn, name, input: JSON.stringify(input) }));
     return true;
   } catch (error) {
     if (error instanceof Error && error.name === 'ExecutionAlreadyExists') return false;

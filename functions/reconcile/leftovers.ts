@@ -4,18 +4,32 @@ import {
   DescribeSnapshotsCommand,
   DescribeVolumesCommand,
   type EC2Client,
+  paginateDescribeInstances,
   type Tag,
+  TerminateInstancesCommand,
 } from '@aws-sdk/client-ec2';
-import { DATABASE_TAG, EXPIRES_AT_TAG, PRE_CHANGE_ROLE, ROLE_TAG, SUPERSEDED_ROLE } from '../core/tags.ts';
-import { expired, type Kept } from '../core/upkeep.ts';
+import {
+  BACKUP_ROLE,
+  DATABASE_TAG,
+  EXPIRES_AT_TAG,
+  PRE_CHANGE_ROLE,
+  PROVEN_AT_TAG,
+  ROLE_TAG,
+  SCRATCH_ROLE,
+  SUPERSEDED_ROLE,
+} from '../core/tags.ts';
+import { type Backup, expired, indispensable, type Kept, outlived } from '../core/upkeep.ts';
 import { logger } from '../shared/logger.ts';
+import { tag } from '../shared/tag.ts';
 
 /**
- * Removes what was kept for a while and whose time has passed: snapshots from before a change, and volumes that others have
- * replaced. What bears no date that can be read stays until a person looks.
+ * Removes what was kept for a while and whose time has passed: backups, snapshots from before a change, and volumes that
+ * others have replaced; but never the newest backup, nor the newest proven one; and scratch hosts that have outlived their verification. What bears no date that can be read stays
+ * until a person looks. What AWS does not let go of is named in the log, and tried again the next time.
  *
  * @param liveVolumeId never removed, whatever its tags say
  * @param now milliseconds since the epoch
+ * @throws when EC2 does not tell what there is
  */
 export async function removeExpired(
   ec2: EC2Client,
@@ -23,26 +37,50 @@ export async function removeExpired(
   liveVolumeId: string,
   now: number,
 ): Promise<void> {
-  const [snapshots, volumes] = await Promise.all([keptSnapshots(ec2, database), supersededVolumes(ec2, database)]);
-  for (const { id } of expired(snapshots, now).expired) {
-    await ec2.send(new DeleteSnapshotCommand({ SnapshotId: id }));
-    logger.info('removed an expired snapshot', { database, id });
-  }
+  const [snapshots, volumes, hosts] = await Promise.all([
+    keptSnapshots(ec2, database),
+    supersededVolumes(ec2, database),
+    scratchHosts(ec2, database),
+  ]);
+  const spared = indispensable(snapshots.flatMap(({ backup }) => (backup ? [backup] : [])));
+  for (const { id } of expired(snapshots, now).expired.filter((each) => !spared.has(each.id)))
+    await remove('an expired snapshot', database, id, () => ec2.send(new DeleteSnapshotCommand({ SnapshotId: id })));
   for (const { id } of expired(volumes, now).expired) {
     if (id === liveVolumeId) continue;
-    await ec2.send(new DeleteVolumeCommand({ VolumeId: id }));
-    logger.info('removed an expired volume', { database, id });
+    await remove('an expired volume', database, id, () => ec2.send(new DeleteVolumeCommand({ VolumeId: id })));
   }
+  for (const { id } of outlived(hosts, now))
+    await remove('a scratch host', database, id, () => ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] })));
   const undated = expired([...snapshots, ...volumes], now).undated.map(({ id }) => id);
   if (undated.length > 0)
     logger.warn(`${EXPIRES_AT_TAG} is missing or no date; kept until it is one`, { database, undated });
 }
 
-async function keptSnapshots(ec2: EC2Client, database: string): Promise<Kept[]> {
+/** One that cannot be removed (an image is made from it, it is locked, somebody has attached it) must not keep the others. */
+async function remove(what: string, database: string, id: string, call: () => Promise<unknown>): Promise<void> {
+  try {
+    await call();
+    logger.info(`removed ${what}`, { database, id });
+  } catch (error) {
+    logger.warn(`cannot remove ${what}`, { database, id, reason: String(error) });
+  }
+}
+
+async function keptSnapshots(ec2: EC2Client, database: string): Promise<(Kept & { readonly backup?: Backup })[]> {
   const { Snapshots = [] } = await ec2.send(
-    new DescribeSnapshotsCommand({ OwnerIds: ['self'], Filters: tagged(database, PRE_CHANGE_ROLE) }),
+    new DescribeSnapshotsCommand({ OwnerIds: ['self'], Filters: tagged(database, PRE_CHANGE_ROLE, BACKUP_ROLE) }),
   );
-  return Snapshots.map(({ SnapshotId = '', Tags }) => kept(SnapshotId, Tags));
+  return Snapshots.map(({ SnapshotId: id = '', Tags, StartTime, State }) => ({
+    ...kept(id, Tags),
+    ...(tag(Tags, ROLE_TAG) === BACKUP_ROLE && {
+      backup: {
+        id,
+        takenAt: StartTime?.getTime() ?? 0,
+        completed: State === 'completed',
+        proven: tag(Tags, PROVEN_AT_TAG) !== undefined,
+      },
+    }),
+  }));
 }
 
 /** Those that nothing is attached to. */
@@ -55,14 +93,27 @@ async function supersededVolumes(ec2: EC2Client, database: string): Promise<Kept
   return Volumes.map(({ VolumeId = '', Tags }) => kept(VolumeId, Tags));
 }
 
-function tagged(database: string, role: string) {
+/** Those that have not begun to end. */
+async function scratchHosts(ec2: EC2Client, database: string): Promise<{ id: string; launchedAt: number }[]> {
+  const hosts: { id: string; launchedAt: number }[] = [];
+  const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
+  const pages = paginateDescribeInstances({ client: ec2 }, { Filters: [...tagged(database, SCRATCH_ROLE), alive] });
+  for await (const { Reservations = [] } of pages) {
+    // One that EC2 names no launch time of has not outlived anything yet.
+    for (const { InstanceId = '', LaunchTime } of Reservations.flatMap(({ Instances = [] }) => Instances))
+      hosts.push({ id: InstanceId, launchedAt: LaunchTime?.getTime() ?? Number.POSITIVE_INFINITY });
+  }
+  return hosts;
+}
+
+function tagged(database: string, ...roles: string[]) {
   return [
     { Name: `tag:${DATABASE_TAG}`, Values: [database] },
-    { Name: `tag:${ROLE_TAG}`, Values: [role] },
+    { Name: `tag:${ROLE_TAG}`, Values: roles },
   ];
 }
 
-function kept(id: string, tags: readonly Tag[] = []): Kept {
-  const expiresAt = tags.find(({ Key }) => Key === EXPIRES_AT_TAG)?.Value;
+function kept(id: string, tags: Tag[] | undefined): Kept {
+  const expiresAt = tag(tags, EXPIRES_AT_TAG);
   return { id, ...(expiresAt !== undefined && { expiresAt }) };
 }

@@ -4,13 +4,14 @@ import { EC2Client, paginateDescribeInstances, TerminateInstancesCommand } from 
 import { ListExecutionsCommand, SFNClient, StopExecutionCommand } from '@aws-sdk/client-sfn';
 import middy from '@middy/core';
 import { mayConcern } from '../core/names.ts';
-import { DATABASE_TAG, ROLE_TAG } from '../core/tags.ts';
+import { DATABASE_TAG, ROLE_TAG, SCRATCH_ROLE } from '../core/tags.ts';
 import { logger } from '../shared/logger.ts';
 import { answer, type CustomResourceRequest } from './answer.ts';
 
 /** @see infra/keeper-stack.ts, which gives these */
 interface Properties {
-  readonly RelocateArn: string;
+  /** ARNs of the state machines that may do something to a database. */
+  readonly Machines: readonly string[];
   readonly Databases: readonly string[];
 }
 
@@ -22,13 +23,13 @@ const ec2 = new EC2Client({});
 const sfn = new SFNClient({});
 
 /**
- * A custom resource: when the stack is deleted, or a database leaves it, it stops relocations and terminates the hosts, which
- * no template knows.
+ * A custom resource: when the stack is deleted, or a database leaves it, it stops all workflows and terminates the hosts,
+ * which no template knows.
  * Volumes are none of its business: a data volume outlives its hosts. It always answers CloudFormation, with the reason.
  */
 export const handler = middy(async (request: CustomResourceRequest<Properties>) => {
   try {
-    await removeHosts(request.ResourceProperties.RelocateArn, goneDatabases(request));
+    await removeHosts(request.ResourceProperties.Machines, goneDatabases(request));
     await answer(request, { Status: 'SUCCESS' });
   } catch (error) {
     logger.error('hosts are left', error as Error);
@@ -43,12 +44,12 @@ function goneDatabases(request: CustomResourceRequest<Properties>): string[] {
   return (OldResourceProperties?.Databases ?? []).filter((name) => !ResourceProperties.Databases.includes(name));
 }
 
-async function removeHosts(relocateArn: string, databases: readonly string[]): Promise<void> {
+async function removeHosts(machines: readonly string[], databases: readonly string[]): Promise<void> {
   if (databases.length === 0) return;
   const end = Date.now() + LIMIT_MS;
   for (;;) {
     // Each time anew: a relocation that was about to launch a host may have done so after the last look.
-    const stopped = await stopRelocations(relocateArn, databases);
+    const stopped = (await Promise.all(machines.map((machine) => stopExecutions(machine, databases)))).flat();
     const hosts = await hostsOf(databases);
     const alive = hosts.filter(({ state }) => state !== 'shutting-down').map(({ id }) => id);
     if (alive.length > 0) await ec2.send(new TerminateInstancesCommand({ InstanceIds: alive }));
@@ -64,7 +65,7 @@ async function removeHosts(relocateArn: string, databases: readonly string[]): P
   }
 }
 
-async function stopRelocations(stateMachineArn: string, databases: readonly string[]): Promise<string[]> {
+async function stopExecutions(stateMachineArn: string, databases: readonly string[]): Promise<string[]> {
   const { executions = [] } = await sfn.send(new ListExecutionsCommand({ stateMachineArn, statusFilter: 'RUNNING' }));
   const theirs = executions.filter(({ name = '' }) => databases.some((database) => mayConcern(database, name)));
   for (const { executionArn } of theirs) {
@@ -81,7 +82,7 @@ async function hostsOf(databases: readonly string[]): Promise<{ id: string; stat
     {
       Filters: [
         { Name: `tag:${DATABASE_TAG}`, Values: [...databases] },
-        { Name: `tag:${ROLE_TAG}`, Values: ['host'] },
+        { Name: `tag:${ROLE_TAG}`, Values: ['host', SCRATCH_ROLE] },
         { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped', 'shutting-down'] },
       ],
     },

@@ -5,6 +5,8 @@ export interface Database {
   /** The floating private IPv4 address. */
   readonly address: string;
   readonly launchTemplateId: string;
+  /** Of hosts that look at a clone. */
+  readonly scratchTemplateId: string;
   /** A subnet in the volume's zone. */
   readonly subnetId: string;
   /** The volume's availability zone, e.g. `us-east-1a`. */

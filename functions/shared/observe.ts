@@ -3,7 +3,6 @@ import {
   type EC2Client,
   type Instance,
   paginateDescribeInstances,
-  type Tag,
   type Volume,
 } from '@aws-sdk/client-ec2';
 import { VolumeUnusable } from '../core/errors.ts';
@@ -12,12 +11,14 @@ import {
   BLANK_TAG,
   DATABASE_TAG,
   EXECUTION_TAG,
+  IMAGE_TAG,
   INTERRUPTED_AT_TAG,
   MODIFIED_AT_TAG,
   ROLE_TAG,
   VERIFIED_AT_TAG,
 } from '../core/tags.ts';
 import type { Database } from './database.ts';
+import { tag } from './tag.ts';
 
 type Observable = Pick<Database, 'name' | 'volumeId' | 'address'>;
 
@@ -90,6 +91,7 @@ async function observeHosts(ec2: EC2Client, database: Observable): Promise<HostS
 function hostState(instance: Instance, address: string): HostState {
   const networkInterface = instance.NetworkInterfaces?.[0];
   const execution = tag(instance.Tags, EXECUTION_TAG);
+  const image = tag(instance.Tags, IMAGE_TAG);
   const interruptedAt = Date.parse(tag(instance.Tags, INTERRUPTED_AT_TAG) ?? '');
   return {
     id: instance.InstanceId ?? '',
@@ -102,11 +104,8 @@ function hostState(instance: Instance, address: string): HostState {
     verified: tag(instance.Tags, VERIFIED_AT_TAG) !== undefined,
     hasAddress: networkInterface?.PrivateIpAddresses?.some((each) => each.PrivateIpAddress === address) ?? false,
     ...(execution && { execution }),
+    ...(image && { image }),
     ...(Number.isFinite(interruptedAt) && { interruptedAt }),
     ...(networkInterface?.NetworkInterfaceId && { interfaceId: networkInterface.NetworkInterfaceId }),
   };
-}
-
-function tag(tags: readonly Tag[] | undefined, key: string): string | undefined {
-  return tags?.find((each) => each.Key === key)?.Value;
 }

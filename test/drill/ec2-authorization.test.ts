@@ -18,6 +18,15 @@ async function withHost() {
   return { fixture, id, snapshot: SnapshotId, interfaceId: host.identity.interfaceId, authorize };
 }
 
+/** A request for a host with a volume from the snapshot. */
+function withClone(fixture: Ec2Fixture, SnapshotId: string): Shape {
+  const request = fixture.fleet({ TagSpecifications: [tags('volume')] });
+  request.LaunchTemplateConfigs[0].Overrides[0].BlockDeviceMappings = [
+    { DeviceName: '/dev/sdf', Ebs: { SnapshotId, VolumeType: 'gp3' } },
+  ];
+  return request;
+}
+
 /** What AWS's own reference says against this evaluation; empty when nothing does. */
 async function objections({ action, resource, context = {} }: Authorization): Promise<string[]> {
   const [service = '', name = ''] = action.split(':');
@@ -49,6 +58,7 @@ describe('what IAM has to allow', () => {
         'CreateFleet',
         fixture.fleet({ TagSpecifications: [tags('fleet'), tags('instance'), tags('volume')] }),
       ),
+      ...authorize('CreateFleet', withClone(fixture, snapshot)),
       ...authorize('DescribeInstances', {}),
       ...authorize('DescribeVolumes', {}),
       ...authorize('TerminateInstances', { InstanceIds: [id] }),
@@ -184,6 +194,32 @@ describe('what IAM has to allow', () => {
         }),
       }),
     );
+  });
+
+  it('asks a fleet for the snapshot by its tags, and for the volume made of it by those of the request', async () => {
+    const { fixture, snapshot, authorize } = await withHost();
+    await fixture.call('CreateTags', { Resources: [snapshot], Tags: tags('').Tags });
+    const arn = (id: string) => `arn:aws:ec2:us-east-1::snapshot/${id}`;
+    const asked = authorize('CreateFleet', withClone(fixture, snapshot));
+    expect(asked.filter(({ resource }) => resource === arn(snapshot))).toMatchObject([
+      {
+        action: 'ec2:RunInstances',
+        context: {
+          'aws:ResourceTag/keeper:database': 'lighthouse',
+          'ec2:Owner': '123456789012',
+          'ec2:SnapshotID': snapshot,
+          'ec2:IsLaunchTemplateResource': 'false',
+        },
+      },
+    ]);
+    const cloned = asked.filter(({ context }) => context?.['ec2:ParentSnapshot'] === arn(snapshot));
+    expect(cloned.map(({ action }) => action)).toEqual(['ec2:CreateFleet', 'ec2:RunInstances']);
+    const made = { 'aws:RequestTag/keeper:database': 'lighthouse', 'ec2:VolumeSize': '20', 'ec2:Encrypted': 'true' };
+    for (const { context } of cloned) expect(context).toMatchObject(made);
+
+    const missing = 'snap-0123456789abcdef0';
+    const resources = authorize('CreateFleet', withClone(fixture, missing)).map(({ resource }) => resource);
+    expect(resources).not.toContain(arn(missing));
   });
 
   it('changes nothing when it is denied', async () => {

@@ -191,14 +191,38 @@ describe('volumes and snapshots', () => {
     const { SnapshotId, State } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });
     expect(State).toBe('pending');
     expect(fixture.runtime.told).toContain(`snapshot ${SnapshotId} of ${fixture.volume}`);
-    const clone = await fixture.call('CreateVolume', { AvailabilityZone: 'us-east-1a', SnapshotId });
-    expect(clone).toMatchObject({ State: 'creating', Size: 20, Encrypted: true });
+    const request = { AvailabilityZone: 'us-east-1a', SnapshotId };
+    expect(await fixture.errorOf('CreateVolume', request)).toBe('IncorrectState');
     await fixture.clock.pass(3_600_000);
+    const clone = await fixture.call('CreateVolume', request);
+    expect(clone).toMatchObject({ State: 'creating', Size: 20, Encrypted: true });
     expect(fixture.runtime.told).toContain(`create ${clone.VolumeId} from ${SnapshotId}`);
     const { Snapshots } = await fixture.call('DescribeSnapshots', { SnapshotIds: [SnapshotId] });
     expect(Snapshots[0]).toMatchObject({ State: 'completed', VolumeSize: 20 });
     await fixture.call('DeleteSnapshot', { SnapshotId });
     expect(await fixture.errorOf('DeleteSnapshot', { SnapshotId })).toBe('InvalidSnapshot.NotFound');
+  });
+});
+
+describe('a snapshot that fails', () => {
+  it('never gets complete, and no volume can be made of it', async () => {
+    const { fixture } = await withVolumeAttached();
+    const { SnapshotId } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });
+    fixture.ec2.failSnapshot(SnapshotId);
+    await fixture.clock.pass(3_600_000);
+    const { Snapshots } = await fixture.call('DescribeSnapshots', { SnapshotIds: [SnapshotId] });
+    expect(Snapshots[0]).toMatchObject({ State: 'error', Progress: '0%', StateMessage: expect.any(String) });
+    expect(fixture.ec2.snapshots()).toMatchObject([{ snapshotId: SnapshotId, state: 'error' }]);
+    const request = { AvailabilityZone: 'us-east-1a', SnapshotId };
+    expect(await fixture.errorOf('CreateVolume', request)).toBe('IncorrectState');
+    expect(await fixture.errorOf('DeleteSnapshot', { SnapshotId })).toBe('none');
+  });
+
+  it('has not been completed before', async () => {
+    const { fixture } = await withVolumeAttached();
+    const { SnapshotId } = await fixture.call('CreateSnapshot', { VolumeId: fixture.volume });
+    await fixture.clock.pass(3_600_000);
+    expect(() => fixture.ec2.failSnapshot(SnapshotId)).toThrow(/is completed/);
   });
 });
 

@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { NotModelled } from '../../drill/cloud/kernel.ts';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { RealClock } from '../../drill/cloud/clock.ts';
+import { Ec2 } from '../../drill/cloud/ec2/ec2.ts';
+import { Cloud, NotModelled, type Shape } from '../../drill/cloud/kernel.ts';
 import { sweepLeftovers } from '../../drill/hosts/real.ts';
 import { Ledger } from '../../drill/ledger/ledger.ts';
 import { ADDRESS, canRunHosts, PASSWORD_PARAMETER, Stage, type TestHost } from '../commands/hosts.ts';
@@ -152,6 +154,49 @@ describe.runIf(canRunHosts)('hosts with real disks', () => {
     expect(Number(rows.stdout)).toBeGreaterThanOrEqual(before);
   });
 
+  it('that boot with a volume from a snapshot see it before their user data runs, and it ends with them', async () => {
+    const { cloud, ec2, call, launchTemplate, subnet } = await ec2On(stage);
+    const { VolumeId } = await call('CreateVolume', { AvailabilityZone: 'us-east-1a', Size: 8 });
+    await vi.waitFor(() => expect(ec2.volumes()).toMatchObject([{ state: 'available' }]));
+    await host.run(`${mkfs} && echo original >/mnt/file && sync`, await attached(VolumeId));
+    const { SnapshotId } = await call('CreateSnapshot', { VolumeId });
+    await vi.waitFor(() => expect(ec2.snapshots()).toMatchObject([{ state: 'completed' }]));
+    await host.run('echo later >/mnt/file');
+
+    const UserData = Buffer.from(`#!/bin/bash
+      device=$(echo /dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol*)
+      mkdir -p /mnt
+      mount $device /mnt 2>/dev/null && echo 'mounted beside the original, of the same UUID'
+      mount -o nouuid $device /mnt && echo "$(basename $device) $(cat /mnt/file)"`);
+    const Ebs = { SnapshotId, VolumeType: 'gp3' };
+    const { Instances } = await call('CreateFleet', {
+      Type: 'instant',
+      LaunchTemplateConfigs: [
+        {
+          LaunchTemplateSpecification: {
+            LaunchTemplateId: await launchTemplate(UserData.toString('base64')),
+            Version: '$Latest',
+          },
+          Overrides: [{ SubnetId: subnet, BlockDeviceMappings: [{ DeviceName: '/dev/sdf', Ebs }] }],
+        },
+      ],
+      TargetCapacitySpecification: { TotalTargetCapacity: 1, DefaultTargetCapacityType: 'on-demand' },
+    });
+    const instanceId: string = Instances[0].InstanceIds[0];
+    const clone = ec2.volumes().find(({ attachment }) => attachment?.instanceId === instanceId)?.volumeId ?? '';
+    const said = await stage.said(instanceId, /./);
+    expect(said).toBe(`nvme-Amazon_Elastic_Block_Store_${clone.replace('-', '')} original`);
+    expect(backingFiles().filter((file) => file.includes(clone))).toHaveLength(1);
+
+    await call('TerminateInstances', { InstanceIds: [instanceId] });
+    await vi.waitFor(() => expect(ec2.volumes().map(({ volumeId }) => volumeId)).toEqual([VolumeId]), 10_000);
+    expect(backingFiles().filter((file) => file.includes(clone))).toEqual([]);
+    await expect(stage.hosts.deleteVolume(clone)).rejects.toThrow('ENOENT');
+    expect((await host.run('cat /mnt/file; umount /mnt')).stdout).toBe('later\n');
+    await host.host.detach(VolumeId);
+    expect(cloud.failure).toBeUndefined();
+  });
+
   it('leave nothing behind when the drill is killed', async () => {
     const drill = spawn(process.execPath, [fileURLToPath(new URL('./abandoned.ts', import.meta.url))]);
     const [directory] = await once(drill.stdout, 'data');
@@ -167,6 +212,38 @@ describe.runIf(canRunHosts)('hosts with real disks', () => {
     expect(await sweepLeftovers()).toEqual([]);
   });
 });
+
+/** EC2 that runs its instances on these hosts, in no time. */
+async function ec2On(stage: Stage) {
+  const cloud = new Cloud({ clock: new RealClock(), seed: 1 });
+  cloud.latencyScale = 0;
+  const ec2 = new Ec2(cloud, stage.hosts);
+  cloud.register(ec2);
+  const ImageId = 'ami-0123456789abcdef0';
+  ec2.registerImage({ imageId: ImageId, architecture: 'arm64', rootDeviceName: '/dev/xvda', rootGiB: 8 });
+  ec2.resolveInstanceProfile = () => 'arn:aws:iam::123456789012:role/keeper-scratch';
+  const context = { stackName: 'test', physicalName: (id: string) => `test-${id}`, assetPath: undefined };
+  const resource = async (type: string, properties: Shape) =>
+    (await ec2.handlers[type]?.create('Resource', properties, context))?.ref ?? '';
+  const call = (operation: string, input: Shape) =>
+    cloud.call({
+      service: 'ec2',
+      operation,
+      input,
+      caller: { roleArn: 'arn:aws:iam::123456789012:role/test', session: 'test' },
+    });
+  const launchTemplate = (UserData: string) =>
+    resource('AWS::EC2::LaunchTemplate', {
+      LaunchTemplateData: { ImageId, InstanceType: 't4g.small', IamInstanceProfile: { Name: 'scratch' }, UserData },
+    });
+  // Above the addresses of the stage's own hosts.
+  const subnet = await resource('AWS::EC2::Subnet', {
+    VpcId: await resource('AWS::EC2::VPC', { CidrBlock: '10.0.0.0/24' }),
+    CidrBlock: '10.0.0.128/25',
+    AvailabilityZone: 'us-east-1a',
+  });
+  return { cloud, ec2, call, launchTemplate, subnet };
+}
 
 function commandLines(): string[] {
   return readdirSync('/proc')

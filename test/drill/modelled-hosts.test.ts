@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { VirtualClock } from '../../drill/cloud/clock.ts';
 import { AwsError, Cloud, type Shape } from '../../drill/cloud/kernel.ts';
 import { parseSteps } from '../../drill/cloud/ssm.ts';
-import type { Host } from '../../drill/hosts/host.ts';
+import type { GuestVolume, Host } from '../../drill/hosts/host.ts';
 import { type HostFault, ModelledHosts } from '../../drill/hosts/modelled.ts';
 
 const ADDRESS = '10.0.0.100';
@@ -39,7 +39,11 @@ function setUp(faults: Record<number, HostFault[]> = {}) {
   });
   cloud.register({
     name: 'states',
-    operations: { SendTaskSuccess: answer('SendTaskSuccess'), SendTaskFailure: answer('SendTaskFailure') },
+    operations: {
+      SendTaskSuccess: answer('SendTaskSuccess'),
+      SendTaskFailure: answer('SendTaskFailure'),
+      SendTaskHeartbeat: answer('SendTaskHeartbeat'),
+    },
   });
   cloud.register({
     name: 'ssm',
@@ -47,7 +51,8 @@ function setUp(faults: Record<number, HostFault[]> = {}) {
   });
   const hosts = new ModelledHosts(cloud, { faults: (_identity, number) => faults[number] ?? [] });
   let count = 0;
-  const launch = async (data = userData()): Promise<Host> => {
+  /** @param born volumes that the instance is launched with */
+  const launch = async (data = userData(), born: readonly GuestVolume[] = []): Promise<Host> => {
     const host = await hosts.createHost({
       instanceId: `i-${count++}`,
       instanceType: 't4g.micro',
@@ -57,6 +62,7 @@ function setUp(faults: Record<number, HostFault[]> = {}) {
       interfaceId: 'eni-1',
       roleArn: ROLE,
     });
+    for (const volume of born) await host.attach(volume);
     host.boot(data);
     await clock.pass(240_000);
     return host;
@@ -442,5 +448,224 @@ describe('snapshots', () => {
     expect(hosts.volume('vol-clone')).toMatchObject({ rows: 50, cleanlyShutDown: false, database: 'lighthouse' });
     expect(hosts.volume('vol-0a')?.rows).toBe(100);
     await expect(hosts.createVolume({ volumeId: 'vol-x', sizeGiB: 20 }, 'snap-2')).rejects.toThrow(/snap-2/);
+  });
+});
+
+const CLONE = { volumeId: 'vol-0c', sizeGiB: 20 };
+
+function proofData(changes: Record<string, string> = {}): string {
+  const variables = {
+    KEEPER_DATABASE: 'lighthouse',
+    KEEPER_REGION: 'us-east-1',
+    KEEPER_IMAGE: 'timescale/timescaledb@sha256:0',
+    KEEPER_TASK_TOKEN: 'proof',
+    KEEPER_CENSUS: 'night',
+    KEEPER_LEVEL: 'full',
+    ...changes,
+  };
+  return `#!/bin/bash\n${Object.entries(variables)
+    .map(([name, value]) => `export ${name}='${value}'\n`)
+    .join('')}echo prove\n`;
+}
+
+/** A database with 50 rows, a census of them, and a snapshot with 50 more. */
+async function setUpBackedUp(faults: Record<number, HostFault[]> = {}) {
+  const world = await setUpServing(faults);
+  const { clock, cloud, hosts, calls, run, launch, source } = world;
+  const takeCensus = (id: string) => run(source, 'keeper-census', { SSM_census: id });
+  hosts.connectClient(ADDRESS, 10);
+  await clock.pass(5_000);
+  const census = await takeCensus('night');
+  await clock.pass(5_000);
+  await hosts.createSnapshot('snap-1', VOLUME.volumeId);
+  /** Starts a scratch host with a clone of the snapshot, and gives it time. */
+  const prove = async (changes: Record<string, string> = {}): Promise<Host> => {
+    await hosts.createVolume(CLONE, 'snap-1');
+    const host = await launch(proofData(changes), [CLONE]);
+    await clock.pass(600_000);
+    return host;
+  };
+  /** What it reported: `Operation` and input. */
+  const reports = () => calls.filter(({ input }) => input.taskToken === 'proof');
+  const report = (): Shape => {
+    const { operation, input } = reports().at(-1) ?? {};
+    expect(operation).toBe('SendTaskSuccess');
+    return JSON.parse(input.output);
+  };
+  const failed = () => report().checks.filter(({ ok }: Shape) => !ok);
+  return { ...world, cloud, takeCensus, census, prove, reports, report, failed };
+}
+
+describe('a census', () => {
+  it('counts the rows inside the database, and is in the snapshots that are taken afterwards', async () => {
+    const { hosts, census, takeCensus } = await setUpBackedUp();
+    expect(census.exitCode).toBe(0);
+    expect(JSON.parse(census.stdout.trimEnd().split('\n').at(-1) ?? '')).toEqual({
+      census: 'night',
+      takenAt: expect.stringMatching(/^2026-01-05T.*Z$/),
+      databases: 1,
+      relations: 1,
+      rows: expect.any(Number),
+    });
+    for (const id of ['b', 'c', 'd', 'd']) await takeCensus(id);
+    expect(hosts.volume('vol-0a')?.censuses).toEqual(['b', 'c', 'd']);
+    await hosts.createVolume(CLONE, 'snap-1');
+    expect(hosts.volume('vol-0c')?.censuses).toEqual(['night']);
+  });
+
+  it('needs a database that runs', async () => {
+    const { source, release, takeCensus } = await setUpBackedUp();
+    await release(source);
+    expect(await takeCensus('later')).toMatchObject({ exitCode: 50, stdout: '' });
+  });
+});
+
+describe('a scratch host', () => {
+  it('restores the clone, reports what it found, and touches neither the original nor the address', async () => {
+    const { hosts, prove, reports, report, brokenPromises } = await setUpBackedUp();
+    await prove();
+    expect(report()).toEqual({
+      ok: true,
+      level: 'full',
+      checks: ['mount', 'data-directory', 'recovery', 'catalog', 'census', 'timescaledb', 'pages', 'rows'].map(
+        (name) => {
+          return { name, ok: true, seconds: expect.any(Number), detail: expect.stringMatching(/\w/) };
+        },
+      ),
+      censusTakenAt: expect.stringMatching(/^2026-01-05T.*Z$/),
+      serverVersion: '15.0',
+      timescaledb: null,
+      recoverySeconds: expect.any(Number),
+      bytesRead: 20 * 2 ** 30,
+      seconds: expect.any(Number),
+    });
+    expect(report().recoverySeconds).toBeGreaterThanOrEqual(1);
+    expect(reports().map(({ operation }) => operation)).toEqual([
+      ...Array(reports().length - 1).fill('SendTaskHeartbeat'),
+      'SendTaskSuccess',
+    ]);
+    expect(reports().length - 1).toBeGreaterThanOrEqual(Math.floor(report().seconds / 60));
+    expect(hosts.volume('vol-0c')?.writers).toEqual(['i-1']);
+    expect(hosts.servingHost(ADDRESS)).toBe('i-0');
+    expect(brokenPromises()).toEqual([]);
+  });
+
+  it('is quicker when it does not read everything, and then sees neither damage nor what is missing', async () => {
+    const { hosts, prove, report } = await setUpBackedUp();
+    hosts.damage('snap-1', 'random bytes in public.events');
+    hosts.loseRows('snap-1', 60);
+    await prove({ KEEPER_LEVEL: 'quick' });
+    expect(report()).toMatchObject({ ok: true, level: 'quick', bytesRead: 0 });
+    expect(report().seconds).toBeLessThan(60);
+  });
+
+  it('compares nothing when there was no census, and says so', async () => {
+    const { hosts, prove, report } = await setUpBackedUp();
+    hosts.loseCensus('snap-1');
+    hosts.loseRows('snap-1', 10);
+    await prove({ KEEPER_CENSUS: '' });
+    expect(report()).toMatchObject({ ok: true, censusTakenAt: null });
+    expect(report().checks).toContainEqual(
+      expect.objectContaining({ name: 'census', detail: expect.stringContaining('no census') }),
+    );
+  });
+
+  it.each<[string, (hosts: ModelledHosts) => void, Record<string, string>, Shape]>([
+    [
+      'damaged bytes',
+      (hosts) => hosts.damage('snap-1', 'random bytes in public.events'),
+      {},
+      { name: 'pages', detail: 'random bytes in public.events', findings: ['random bytes in public.events'], more: 0 },
+    ],
+    [
+      'missing rows',
+      (hosts) => hosts.loseRows('snap-1', 60),
+      {},
+      { name: 'rows', detail: expect.stringMatching(/^the tables have \d+ rows; in the census they have \d+$/) },
+    ],
+    [
+      'a missing census',
+      (hosts) => hosts.loseCensus('snap-1'),
+      {},
+      { name: 'census', detail: expect.stringContaining('the census night that was written') },
+    ],
+    [
+      'another database',
+      () => {},
+      { KEEPER_DATABASE: 'harbour' },
+      { name: 'data-directory', detail: 'the volume holds the database lighthouse, expected harbour' },
+    ],
+  ])('finds %s', async (_, spoil, changes, finding) => {
+    const { hosts, prove, report, failed } = await setUpBackedUp();
+    spoil(hosts);
+    await prove(changes);
+    expect(report().ok).toBe(false);
+    expect(failed()).toEqual([expect.objectContaining(finding)]);
+  });
+
+  it.each<[string, boolean, string]>([
+    ['a blank disk', false, 'mount'],
+    ['a disk whose first start never came', true, 'data-directory'],
+  ])('finds %s', async (_, formatted, name) => {
+    const { clock, hosts, launch, prove, failed } = await setUpBackedUp();
+    await hosts.createVolume({ volumeId: 'vol-0b', sizeGiB: 20 });
+    const changes = { KEEPER_VOLUME_ID: 'vol-0b', KEEPER_FORMAT_BLANK: 'true' };
+    if (formatted) {
+      const half = await launch(userData(changes));
+      await half.attach({ volumeId: 'vol-0b', sizeGiB: 20 });
+      await clock.pass(1_500);
+      await clock.run(half.shutdown('hard'));
+    }
+    await hosts.deleteSnapshot('snap-1');
+    await hosts.createSnapshot('snap-1', 'vol-0b');
+    await prove();
+    expect(failed()).toMatchObject([{ name }]);
+  });
+
+  it('calls it a finding when PostgreSQL does not start on the clone', async () => {
+    const { prove, report, failed } = await setUpBackedUp({ 1: ['postgresDoesNotStart'] });
+    await prove();
+    expect(failed()).toMatchObject([
+      { name: 'recovery', detail: expect.stringContaining('PostgreSQL ended while starting') },
+    ]);
+    expect(report()).toMatchObject({ recoverySeconds: null, serverVersion: null });
+  });
+
+  it.each<[HostFault, string]>([
+    ['cannotVerify', 'this host cannot verify anything'],
+    ['imagePullFails', 'the image could not be pulled'],
+  ])('reports %s as a failure of its own', async (fault, cause) => {
+    const { prove, reports } = await setUpBackedUp({ 1: [fault] });
+    await prove();
+    expect(reports().at(-1)).toMatchObject({
+      operation: 'SendTaskFailure',
+      input: { error: 'CannotVerify', cause },
+    });
+  });
+
+  it('cannot verify without a clone', async () => {
+    const { launch, reports } = await setUpBackedUp();
+    await launch(proofData());
+    expect(reports().at(-1)).toMatchObject({
+      input: { error: 'CannotVerify', cause: expect.stringMatching(/^no clone was attached/) },
+    });
+  });
+
+  it('sends no heartbeat any more when it hangs', async () => {
+    const { clock, prove, reports } = await setUpBackedUp({ 1: ['proofHangs'] });
+    await prove();
+    const before = reports().length;
+    await clock.pass(3_600_000);
+    expect(reports()).toHaveLength(before);
+    expect(reports().every(({ operation }) => operation === 'SendTaskHeartbeat')).toBe(true);
+  });
+
+  it('powers itself off after five hours, whatever became of it', async () => {
+    const { clock, cloud, prove } = await setUpBackedUp({ 1: ['proofHangs'] });
+    await prove();
+    const off = () => cloud.happenings.filter(({ kind, detail }) => kind === 'guest' && detail['state'] === 'off');
+    expect(off()).toEqual([]);
+    await clock.pass(5 * 3_600_000);
+    expect(off()).toMatchObject([{ subject: 'i-1' }]);
   });
 });

@@ -987,7 +987,7 @@ describe('strictness', () => {
     ['an unknown field of a retrier', { A: invoke('f', { Retry: [{ ErrorEquals: ['E'], Extra: 1 }] }) }],
     ['the plain ARN of a function', { A: invoke('f', { Resource: 'arn:aws:lambda:us-east-1:1:function:f' }) }],
     ['.sync', { A: invoke('f', { Resource: 'arn:aws:states:::states:startExecution.sync:2' }) }],
-    ['a service that it lacks', { A: invoke('f', { Resource: 'arn:aws:states:::aws-sdk:s3:getObject' }) }],
+    ['a service that it lacks', { A: invoke('f', { Resource: 'arn:aws:states:::aws-sdk:dynamodb:getItem' }) }],
     ['an operation that it lacks', { A: invoke('f', { Resource: 'arn:aws:states:::aws-sdk:sfn:deleteActivity' }) }],
     ['an argument that it lacks', { A: invoke('f', { Arguments: { FunctionName: 'f', LogType: 'Tail' } }) }],
     ['heartbeats without a token', { A: invoke('f', { HeartbeatSeconds: 5 }) }],

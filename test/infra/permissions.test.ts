@@ -46,7 +46,9 @@ const RUNBOOK = [
 
 /** The capabilities of every role. What is not here, nothing may do. */
 const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
-  ...Object.fromEntries(DATABASES.map((name) => [`Host-${name}`, ['report']])),
+  ...Object.fromEntries(
+    DATABASES.flatMap((name) => [`Host-${name}`, `Scratch-${name}`].map((owner) => [owner, ['report']])),
+  ),
   look: [...FUNCTION, 'read-hosts', 'read-volumes', 'read-status-checks'],
   launch: [...FUNCTION, 'read-hosts', 'read-volumes', 'read-host-specs', 'launch-hosts', 'terminate-hosts'],
   move: [
@@ -67,12 +69,16 @@ const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
     'read-volumes',
     'read-status-checks',
     'read-images',
+    'read-host-specs',
     'read-parameters',
     'terminate-hosts',
     'remove-expired',
-    'see-relocations',
+    'see-executions',
     'start-relocations',
+    'start-backups',
   ],
+  'recovery-point': [...FUNCTION, 'read-recovery-points'],
+  prove: [...FUNCTION, 'read-host-specs', 'launch-scratch-hosts'],
   preflight: [
     ...FUNCTION,
     'read-hosts',
@@ -84,10 +90,20 @@ const CAPABILITIES: Readonly<Record<string, readonly string[]>> = {
     'read-modifications',
     'see-runbooks',
   ],
-  'remove-hosts': [...FUNCTION, 'read-hosts', 'terminate-hosts', 'stop-relocations'],
+  'remove-hosts': [...FUNCTION, 'read-hosts', 'terminate-hosts', 'stop-executions'],
   Relocate: ['invoke-functions', 'read-parameters', 'run-commands', 'tell-people'],
   ScaleUp: [...RUNBOOK, 'grow-volumes'],
   Patch: [...RUNBOOK, 'read-snapshots'],
+  Backup: [
+    'read-parameters',
+    'read-volumes',
+    'read-snapshots',
+    'run-commands',
+    'take-snapshots',
+    'verify',
+    'tell-people',
+  ],
+  VerifyBackup: ['invoke-functions', 'read-parameters', 'remove-scratch-hosts', 'keep-evidence', 'tell-people'],
   NoteNotice: ['read-hosts', 'note-on-hosts', 'write-logs'],
 };
 
@@ -104,6 +120,8 @@ const ON_ANYTHING: Readonly<Record<string, string>> = {
   'ssm:GetCommandInvocation': 'reads only',
   'ssm:ListCommandInvocations': 'reads only',
   'states:SendTaskSuccess': 'needs a task token, which only the host has that it was made for',
+  'states:SendTaskHeartbeat': 'needs a task token, which only the host has that it was made for',
+  'cloudwatch:PutMetricData': "limited to Keeper's namespace by a condition",
   'states:SendTaskFailure': 'needs a task token, which only the host has that it was made for',
   'ssm:UpdateInstanceInformation': "the agent's registration of its own host",
   'ssmmessages:CreateControlChannel': "the agent's line to Run Command",
@@ -189,7 +207,7 @@ describe('a permission', () => {
 
   it('to tag something is limited to the tags that are needed', () => {
     const tagging = statements().filter(({ actions }) => actions.some((action) => /Tags$/.test(action)));
-    expect(tagging).toHaveLength(7);
+    expect(tagging).toHaveLength(10);
     for (const { capability, conditions } of tagging) {
       expect(listOf(conditions['ForAllValues:StringEquals']?.['aws:TagKeys']), capability).not.toEqual([]);
     }
@@ -197,18 +215,21 @@ describe('a permission', () => {
 
   it('to pass a role is for the roles of hosts, to EC2', () => {
     const hostRoles = resourcesOf('AWS::IAM::Role')
-      .filter(({ path }) => path.startsWith('Host-'))
+      .filter(({ path }) => path.startsWith('Host-') || path.startsWith('Scratch-'))
       .map(({ logicalId }) => `<${logicalId}.Arn>`);
     const passing = statements().filter(({ actions }) => actions.includes('iam:PassRole'));
-    expect(passing.map(({ owner }) => owner)).toEqual(['launch']);
-    expect(passing[0]?.resources).toEqual(hostRoles);
-    expect(passing[0]?.conditions).toEqual({ StringEquals: { 'iam:PassedToService': 'ec2.amazonaws.com' } });
+    expect(passing.map(({ owner }) => owner)).toEqual(['launch', 'prove']);
+    expect(passing.flatMap(({ resources }) => resources).sort()).toEqual(hostRoles.sort());
+    for (const { conditions } of passing)
+      expect(conditions).toEqual({ StringEquals: { 'iam:PassedToService': 'ec2.amazonaws.com' } });
   });
 
   it("to run a command is for Keeper's own documents on the databases' hosts", () => {
     const documents = resourcesOf('AWS::SSM::Document').map(({ logicalId }) => `document/<${logicalId}>`);
     const sending = statements().filter(({ actions }) => actions.includes('ssm:SendCommand'));
-    expect(new Set(sending.map(({ owner }) => owner))).toEqual(new Set(['move', 'Relocate', 'ScaleUp', 'Patch']));
+    expect(new Set(sending.map(({ owner }) => owner))).toEqual(
+      new Set(['move', 'Relocate', 'ScaleUp', 'Patch', 'Backup']),
+    );
     for (const statement of sending) {
       for (const kind of statement.resources.map(kindOf)) {
         if (kind === 'instance/*') expect(isLimitedByTag(statement)).toBe(true);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Shape } from '../../drill/cloud/kernel.ts';
 import { withVariables } from '../../functions/core/user-data.ts';
-import { packUserData } from '../../functions/launch/user-data.ts';
+import { packUserData, unpackUserData } from '../../functions/shared/user-data.ts';
 import config from '../../keeper.config.ts';
 import { listOf, resourcesOf, templateText, textOf } from './template.ts';
 
@@ -54,8 +54,12 @@ describe('a host', () => {
   });
 
   it('lets clients in to PostgreSQL, nothing else, and never the world', () => {
-    const groups = resourcesOf('AWS::EC2::SecurityGroup');
+    const all = resourcesOf('AWS::EC2::SecurityGroup');
+    const groups = all.filter(({ path }) => path.startsWith('Host-'));
     expect(groups).toHaveLength(DATABASES.length);
+    // To hosts that look at a clone nothing comes in.
+    const others = all.filter((group) => !groups.includes(group));
+    expect(others.map(({ properties }) => properties.SecurityGroupIngress)).toEqual(DATABASES.map(() => undefined));
     for (const { properties } of groups) {
       expect(properties.SecurityGroupIngress).not.toEqual([]);
       for (const { IpProtocol, FromPort, ToPort, CidrIp, ...others } of properties.SecurityGroupIngress) {
@@ -76,7 +80,7 @@ describe('a host', () => {
       KEEPER_TASK_TOKEN: randomBytes(1_536).toString('base64'),
     };
     for (const { properties } of resourcesOf('AWS::EC2::LaunchTemplate')) {
-      const script = textOf(properties.LaunchTemplateData.UserData);
+      const script = unpackUserData(properties.LaunchTemplateData.UserData);
       expect(() => packUserData(withVariables(script, variables))).not.toThrow();
     }
   });
@@ -122,6 +126,10 @@ const VOLUME_IDS = {
 };
 const SAMPLES: Readonly<Record<string, { readonly valid: readonly string[]; readonly invalid: readonly string[] }>> = {
   'keeper-checkpoint seconds': { valid: ['1', '20', '999'], invalid: ['0', '-1', '1000', '1.5', '20 s'] },
+  'keeper-census census': {
+    valid: ['lighthouse-backup-2026-01-31', 'a'.repeat(100)],
+    invalid: ['a'.repeat(101), 'a b', "a'b", 'a\\b', 'ä'],
+  },
   'keeper-grow sizeGiB': { valid: ['1', '100', '65536'], invalid: ['0', '-1', '100000', '1.5', '20 GiB'] },
   'keeper-grow volumeId': VOLUME_IDS,
   'keeper-release volumeId': VOLUME_IDS,

@@ -35,3 +35,12 @@ export async function untilOnAnotherThan(simulation: Simulation, source: string)
   }
   return simulation.holder;
 }
+
+/** Until a time of day, UTC. Where nothing is expected to happen before, reconcile need not be played through. */
+export async function untilHour(simulation: Simulation, hour: number): Promise<void> {
+  const now = simulation.clock.now();
+  const at = new Date(now).setUTCHours(hour, 0, 0, 0);
+  simulation.local.events.pauseSchedules();
+  await simulation.pass((at > now ? at - now : at + 86_400_000 - now) / 1000);
+  simulation.local.events.resumeSchedules();
+}

@@ -34,6 +34,14 @@ const SURVIVED: Readonly<Record<string, string>> = {
   'Grow the file system: look': 'it is tried again, on whichever host has the volume then',
   'Update the extension': 'it is tried again, on whichever host has the volume then',
   'Update the extension: look': 'it is tried again, on whichever host has the volume then',
+  'Prove it': 'another scratch host is launched, three times',
+  'Remove the scratch host': 'what was found is known, and reconcile ends what is left',
+  'Remove the scratch host: find it': 'what was found is known, and reconcile ends what is left',
+  'Remove what did not report': 'reconcile ends what is left',
+  'Remove what did not report: find it': 'reconcile ends what is left',
+  'Take the census': 'the snapshot is taken all the same, and the backup ends as failed',
+  'Take the census: find the host': 'the snapshot is taken all the same, and the backup ends as failed',
+  'Take the census: look': 'the snapshot is taken all the same, and the backup ends as failed',
   Publish: 'the relocation is over, and what it came to is in the output of the execution',
 };
 
@@ -146,7 +154,9 @@ describe('a failure', () => {
         .map(({ name }) => ({ name, ends: endsOf(machine, name) })),
     );
     expect(stating.map(({ name }) => name)).toContain('No host could be armed');
-    for (const { name, ends } of stating) expect(ends, name).toEqual(new Set(['Fail']));
+    // Without a census the backup goes on, and a variable, which nobody sees here, makes it end as failed.
+    const others = stating.filter(({ name }) => name !== 'Take the census: it does not succeed');
+    for (const { name, ends } of others) expect(ends, name).toEqual(new Set(['Fail']));
   });
 });
 

@@ -131,6 +131,11 @@ export class Authorizations {
     const spotArn = this.#arn('spot-instances-request', '*');
     const subnetArn = this.#arn('subnet', subnet.id);
     const imageArn = `arn:aws:ec2:${this.#cloud.region}::image/${imageId}`;
+    const newVolumes = pool.volumes.map(({ snapshotId, ...facts }) => ({
+      ...requestTags(tagsOf('volume')),
+      ...volumeContext({ ...facts, zone: subnet.zone }),
+      'ec2:ParentSnapshot': this.#snapshotArn(snapshotId),
+    }));
     const instance = {
       ...requestTags(tagsOf('instance')),
       ...instanceContext(pool.type, profile.arn, subnet.zone),
@@ -155,6 +160,7 @@ export class Authorizations {
     return [
       this.#on('ec2:CreateFleet', instanceArn, instance),
       this.#on('ec2:CreateFleet', volumeArn, volume),
+      ...newVolumes.map((context) => this.#on('ec2:CreateFleet', volumeArn, context)),
       this.#on('ec2:CreateFleet', subnetArn, onSubnet),
       this.#on('ec2:CreateFleet', imageArn, onImage),
       this.#on('ec2:CreateFleet', templateArn, onTemplate),
@@ -165,6 +171,8 @@ export class Authorizations {
         'ec2:InstanceMarketType': plan.lifecycle,
       }),
       this.#on('ec2:RunInstances', volumeArn, { ...volume, ...fromTemplate(true) }),
+      ...newVolumes.map((context) => this.#on('ec2:RunInstances', volumeArn, { ...context, ...fromTemplate(false) })),
+      ...pool.volumes.flatMap((one) => this.#launchFrom(one.snapshot, fromTemplate(false))),
       this.#on('ec2:RunInstances', interfaceArn, {
         ...requestTags(tagsOf('network-interface')),
         ...fromTemplate(true),
@@ -200,6 +208,13 @@ export class Authorizations {
       ...(plan.lifecycle === 'spot' ? this.#tagNew(spotArn, tagsOf('spot-instances-request'), LAUNCH_ACTIONS) : []),
       { action: 'iam:PassRole', resource: profile.roleArn, context: { 'iam:PassedToService': 'ec2.amazonaws.com' } },
     ];
+  }
+
+  /** A snapshot that does not exist is refused later, as what does not exist. */
+  #launchFrom(snapshot: Snapshot | undefined, fromTemplate: Context): Authorization[] {
+    if (!snapshot) return [];
+    const { context, ...authorization } = this.onSnapshot('ec2:RunInstances', snapshot);
+    return [{ ...authorization, context: { ...context, ...fromTemplate, 'ec2:SnapshotID': snapshot.id } }];
   }
 
   /** Tags at creation need CreateTags as well; which request made the resource is a condition key. */

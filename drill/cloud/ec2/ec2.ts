@@ -9,7 +9,7 @@ import { ec2Handlers } from './handlers.ts';
 import { Instances, type Interruption } from './instances.ts';
 import { Modifications } from './modifications.ts';
 import { ec2Operations } from './operations.ts';
-import type { Health, Image, Instance, InstanceProfile, InstanceState, Lifecycle } from './records.ts';
+import type { Health, Image, Instance, InstanceProfile, InstanceState, Lifecycle, SnapshotState } from './records.ts';
 import { Ec2State } from './state.ts';
 import { StatusChecks } from './status-checks.ts';
 import { Volumes } from './volumes.ts';
@@ -40,7 +40,7 @@ export interface VolumeTruth {
 export interface SnapshotTruth {
   readonly snapshotId: string;
   readonly volumeId: string;
-  readonly state: 'pending' | 'completed';
+  readonly state: SnapshotState;
   readonly tags: ReadonlyMap<string, string>;
 }
 
@@ -52,18 +52,22 @@ export class Ec2 implements Service {
   /** IAM's answer to: which role is in this instance profile (name or ARN)? Set by whoever puts the cloud together. */
   resolveInstanceProfile: (profileNameOrArn: string) => string;
   #state: Ec2State;
+  #volumes: Volumes;
   #instances: Instances;
   #capacity: Capacity;
 
   constructor(cloud: Cloud, runtime: HostRuntime) {
     this.#state = new Ec2State(cloud, runtime);
     const volumes = new Volumes(this.#state);
+    this.#volumes = volumes;
     const addresses = new Addresses(this.#state);
     const statusChecks = new StatusChecks(this.#state);
     this.#instances = new Instances(this.#state, volumes, addresses, statusChecks);
     cloud.onHappening(({ kind, subject, detail }) => {
       const instance = this.#state.instances.get(subject);
-      if (instance && kind === 'guest' && detail['state'] === 'hung') this.#instances.hung(instance);
+      if (!instance || kind !== 'guest') return;
+      if (detail['state'] === 'hung') this.#instances.hung(instance);
+      if (detail['state'] === 'off') this.#instances.poweredOff(instance);
     });
     this.#capacity = new Capacity(cloud.region);
     const fleets = new Fleets(this.#state, this.#instances, this.#capacity, (nameOrArn) =>
@@ -120,6 +124,11 @@ export class Ec2 implements Service {
   /** The hardware under a running instance fails. Resolves when its guest is dead. */
   failHost(instanceId: string): Promise<void> {
     return this.#instances.fail(this.#existing(instanceId));
+  }
+
+  /** A snapshot that is being made fails: its state is `error` from now on. */
+  failSnapshot(snapshotId: string): void {
+    this.#volumes.failSnapshot(this.#state.snapshot(snapshotId));
   }
 
   /** An instance as it is, also one that Describe calls do not show yet; undefined when there never was one. */

@@ -15,6 +15,9 @@ export const modificationNotFound = (id: string) =>
 export const snapshotNotFound = (id: string) =>
   new AwsError('InvalidSnapshot.NotFound', `The snapshot '${id}' does not exist.`);
 
+/** Seen in answers of CreateVolume: github.com/tschellenbach/Snaptastic/issues/17 */
+export const snapshotNotCompleted = (id: string) => incorrectState(`Snapshot '${id}' is not 'completed'.`);
+
 export const interfaceNotFound = (id: string) =>
   new AwsError('InvalidNetworkInterfaceID.NotFound', `The networkInterface ID '${id}' does not exist`);
 

@@ -10,6 +10,7 @@ import {
 import { instanceType } from './instance-types.ts';
 import type { Instances } from './instances.ts';
 import { decodeUserData, type LaunchTemplateData, templateVersion } from './launch-template.ts';
+import { type LaunchVolume, parseLaunchVolumes, refuseLaunchVolume } from './launch-volumes.ts';
 import type { Image, Instance, InstanceProfile, LaunchTemplate, Lifecycle, Tags } from './records.ts';
 import type { Ec2State } from './state.ts';
 import type { Subnet } from './subnet.ts';
@@ -30,6 +31,8 @@ export interface Pool {
   /** Whether the request, rather than the template, says which image. */
   readonly imageOverridden: boolean;
   readonly profile: InstanceProfile;
+  /** Beside the root volume. */
+  readonly volumes: readonly LaunchVolume[];
   /** base64 */
   readonly userData: string | undefined;
   /** Lower comes first. */
@@ -139,7 +142,7 @@ export class Fleets {
     if (userData !== undefined) decodeUserData(userData);
     const profile = this.#resolveProfile(data.instanceProfile);
     return (config.Overrides ?? [{}]).map((override: Shape): Pool => {
-      onlyKnown('Overrides', override, ['InstanceType', 'SubnetId', 'Priority', 'ImageId']);
+      onlyKnown('Overrides', override, ['InstanceType', 'SubnetId', 'Priority', 'ImageId', 'BlockDeviceMappings']);
       const type = override.InstanceType ?? data.instanceType;
       const subnetId = override.SubnetId ?? data.subnetId;
       if (type === undefined) throw missingParameter('InstanceType');
@@ -160,6 +163,7 @@ export class Fleets {
         image: imageOverridden ? this.#state.images.get(imageId) : this.#state.image(imageId),
         imageOverridden,
         profile,
+        volumes: parseLaunchVolumes(override.BlockDeviceMappings, this.#state.snapshots),
         userData,
         priority: override.Priority ?? Number.POSITIVE_INFINITY,
         tags: mergeTags(data.tags, requestTags),
@@ -255,6 +259,7 @@ export class Fleets {
       image,
       profile: pool.profile,
       template: pool.data,
+      volumes: pool.volumes,
       userData: pool.userData,
       tags,
       reservationId,
@@ -269,6 +274,9 @@ export class Fleets {
     const { type, subnet } = pool;
     const { architecture } = instanceType(type);
     if (architecture !== image.architecture) throw architectureMismatch(architecture, image.architecture);
+    if (pool.volumes.some(({ device }) => device === image.rootDeviceName))
+      throw new NotModelled(`BlockDeviceMappings: another root volume ${image.rootDeviceName}`);
+    for (const volume of pool.volumes) refuseLaunchVolume(volume);
     // Where other launches say `Unsupported`, fleets have a code of their own.
     if (!this.#capacity.isOffered(type, subnet.zone))
       throw new AwsError('InvalidFleetConfiguration', notOffered(type, subnet.zone));

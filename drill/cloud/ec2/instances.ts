@@ -4,6 +4,7 @@ import type { Addresses } from './addresses.ts';
 import { architectureMismatch, invalidParameter } from './errors.ts';
 import { INSTANCE_TYPES, instanceType } from './instance-types.ts';
 import { decodeUserData, type LaunchTemplateData } from './launch-template.ts';
+import type { LaunchVolume } from './launch-volumes.ts';
 import type {
   Image,
   Instance,
@@ -20,7 +21,7 @@ import type { StatusChecks } from './status-checks.ts';
 import type { Subnet } from './subnet.ts';
 import { formatAddress } from './subnet.ts';
 import { View } from './view.ts';
-import type { Volumes } from './volumes.ts';
+import type { NewbornVolume, Volumes } from './volumes.ts';
 
 export interface Launch {
   readonly type: string;
@@ -29,6 +30,8 @@ export interface Launch {
   readonly image: Image;
   readonly profile: InstanceProfile;
   readonly template: LaunchTemplateData;
+  /** Beside the root volume. */
+  readonly volumes: readonly LaunchVolume[];
   /** base64 */
   readonly userData: string | undefined;
   readonly tags: ReadonlyMap<string, Tags>;
@@ -135,8 +138,11 @@ export class Instances {
     this.#state.instances.set(id, instance);
     this.#state.interfaces.set(networkInterface.id, networkInterface);
     this.#createRootVolume(instance, launch);
+    const newborn = launch.volumes.map((volume) =>
+      this.#volumes.createWith(instance, volume, new Map(launch.tags.get('volume'))),
+    );
     this.#entered(instance, 'pending');
-    instance.created = this.#createHost(instance);
+    instance.created = this.#createHost(instance, newborn);
     this.#state.background(this.#run(instance));
     return instance;
   }
@@ -186,13 +192,17 @@ export class Instances {
     });
   }
 
-  async #createHost(instance: Instance): Promise<void> {
-    const host = await this.#state.runtime.createHost(instance.identity);
+  async #createHost(instance: Instance, newborn: readonly NewbornVolume[] = []): Promise<void> {
+    const [host] = await Promise.all([
+      this.#state.runtime.createHost(instance.identity),
+      ...newborn.map(({ filled }) => filled),
+    ]);
     await host.setAddresses([instance.identity.privateIp, ...(instance.networkInterface?.secondary ?? [])]);
     instance.host = host;
-    await Promise.all(
-      attachedData(instance).map((volume) => host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB })),
-    );
+    await Promise.all([
+      ...attachedData(instance).map((volume) => host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB })),
+      ...newborn.map((volume) => this.#volumes.arrive(volume, host)),
+    ]);
   }
 
   /** From `pending` to the first line of its user data. */
@@ -342,6 +352,7 @@ export class Instances {
       const { attachment } = volume;
       this.#volumes.release(volume);
       if (attachment?.root) this.#volumes.deleteRoot(volume);
+      else if (attachment?.deleteOnTermination) this.#volumes.delete(volume);
     }
     const { networkInterface } = instance;
     if (!networkInterface) return;
@@ -365,6 +376,21 @@ export class Instances {
     if (instance.state !== 'running' || instance.health !== 'sound') return;
     instance.health = 'hung';
     this.#statusChecks.broke(instance);
+  }
+
+  /** The guest has shut its machine down by itself. */
+  poweredOff(instance: Instance): void {
+    if (instance.state !== 'running') return;
+    const { shutdownBehavior } = instance.template;
+    if (shutdownBehavior !== 'terminate') {
+      const what = `the guest of ${instance.id} powered off, and its instance is to ${shutdownBehavior}`;
+      throw this.#state.cloud.fail(new NotModelled(what));
+    }
+    this.#end(instance, false, {
+      transition: '',
+      code: 'Client.InstanceInitiatedShutdown',
+      message: 'Instance initiated shutdown',
+    });
   }
 
   /** EC2 takes a Spot instance back: notice, then a normal shutdown. */

@@ -25,6 +25,8 @@ export interface LaunchTemplateData {
   readonly ebsOptimized: boolean;
   readonly cpuCredits: string | undefined;
   readonly marketType: string | undefined;
+  /** What becomes of an instance whose guest powers itself off. */
+  readonly shutdownBehavior: 'stop' | 'terminate';
   readonly root: RootVolumeOptions | undefined;
   readonly tags: ReadonlyMap<string, Tags>;
 }
@@ -76,7 +78,6 @@ export function parseLaunchTemplateData(given: Shape): LaunchTemplateData {
   ]);
   onlyKnown('Monitoring', given.Monitoring, ['Enabled']);
   onlyKnown('CreditSpecification', given.CreditSpecification, ['CpuCredits']);
-  // No guest here powers itself off, so the two values are one.
   if (!['terminate', 'stop', undefined].includes(given.InstanceInitiatedShutdownBehavior))
     throw invalidParameter(`Value (${given.InstanceInitiatedShutdownBehavior}) for instanceInitiatedShutdownBehavior.`);
   const tags = parseTagSpecifications(given.TagSpecifications);
@@ -105,6 +106,7 @@ export function parseLaunchTemplateData(given: Shape): LaunchTemplateData {
     ebsOptimized: given.EbsOptimized ?? false,
     cpuCredits: given.CreditSpecification?.CpuCredits,
     marketType: given.InstanceMarketOptions?.MarketType,
+    shutdownBehavior: given.InstanceInitiatedShutdownBehavior ?? 'stop',
     root: parseRootVolume(given.BlockDeviceMappings),
     tags,
   };

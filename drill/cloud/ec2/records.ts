@@ -166,8 +166,10 @@ export interface Snapshot {
   readonly description: string;
   readonly tags: Tags;
   readonly view: View;
-  state: 'pending' | 'completed';
+  state: SnapshotState;
 }
+
+export type SnapshotState = 'pending' | 'completed' | 'error';
 
 /** A VPC, route table, gateway, security group …: something that has an id, tags, and the properties it was made with. */
 export interface NetworkResource {

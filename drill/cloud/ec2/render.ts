@@ -161,6 +161,9 @@ function renderModification({ volumeId, original, target, state, progress, start
   };
 }
 
+/** inferred: AWS documents the field (ModifySnapshot, StateMessage), and none of its texts but those about KMS keys */
+const SNAPSHOT_FAILED = 'Snapshot creation failed';
+
 function renderSnapshot(snapshot: Snapshot, cloud: Cloud): Shape {
   return {
     SnapshotId: snapshot.id,
@@ -170,6 +173,7 @@ function renderSnapshot(snapshot: Snapshot, cloud: Cloud): Shape {
     OwnerId: cloud.account,
     StartTime: snapshot.startTime,
     State: snapshot.state,
+    StateMessage: snapshot.state === 'error' ? SNAPSHOT_FAILED : undefined,
     Progress: snapshot.state === 'completed' ? '100%' : '0%',
     Description: snapshot.description,
     StorageTier: 'standard',

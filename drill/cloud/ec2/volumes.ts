@@ -1,6 +1,8 @@
+import type { Host } from '../../hosts/host.ts';
 import { AwsError, NotModelled, type Shape } from '../kernel.ts';
-import { incorrectState, invalidParameter, missingParameter, volumeNotFound } from './errors.ts';
+import { incorrectState, invalidParameter, missingParameter, snapshotNotCompleted, volumeNotFound } from './errors.ts';
 import { reachGuest } from './guest.ts';
+import type { LaunchVolume } from './launch-volumes.ts';
 import type { Attachment, Instance, Snapshot, Tags, Volume } from './records.ts';
 import { renderAttachment } from './render.ts';
 import type { Ec2State } from './state.ts';
@@ -24,6 +26,14 @@ export interface VolumeOptions {
   readonly tags: Tags;
 }
 
+/** A volume that is born with an instance. */
+export interface NewbornVolume {
+  readonly volume: Volume;
+  readonly attachment: Attachment;
+  /** Settles when its content is there. */
+  readonly filled: Promise<void>;
+}
+
 /** EBS: volumes, their attachments, and snapshots. */
 export class Volumes {
   #state: Ec2State;
@@ -32,8 +42,14 @@ export class Volumes {
     this.#state = state;
   }
 
-  /** A new volume in state `creating`; the content appears with `available`. */
+  /**
+   * A new volume in state `creating`; the content appears with `available`.
+   * @throws AwsError IncorrectState when its snapshot is not completed
+   */
   create(options: VolumeOptions): Volume {
+    const { snapshotId } = options;
+    if (snapshotId !== undefined && this.#state.snapshot(snapshotId).state !== 'completed')
+      throw snapshotNotCompleted(snapshotId);
     const volume = this.#record(options);
     this.#state.publishVolume(volume);
     this.#state.background(this.#fill(volume));
@@ -55,6 +71,34 @@ export class Volumes {
     instance.volumes.add(volume);
     this.#state.publishVolume(volume);
     return volume;
+  }
+
+  /** The volume of a new instance that the launch asks for. Its snapshot is copied now. */
+  createWith(instance: Instance, launched: LaunchVolume, tags: Tags): NewbornVolume {
+    const { device, deleteOnTermination, sizeGiB, type, encrypted, snapshotId } = launched;
+    const { zone } = instance.identity;
+    const performance = { iops: undefined, throughput: undefined };
+    const volume = this.#record({ zone, sizeGiB, type, ...performance, encrypted, snapshotId, tags });
+    const attachment: Attachment = {
+      instance,
+      device,
+      attachTime: this.#state.date(),
+      deleteOnTermination,
+      root: false,
+      state: 'attaching',
+    };
+    volume.state = 'in-use';
+    volume.attachment = attachment;
+    instance.volumes.add(volume);
+    this.#changed(volume, attachment, 'attaching');
+    const filled = this.#state.runtime.createVolume({ volumeId: volume.id, sizeGiB }, snapshotId);
+    return { volume, attachment, filled };
+  }
+
+  /** The new guest sees the volume. */
+  async arrive({ volume, attachment }: NewbornVolume, host: Host): Promise<void> {
+    await host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB });
+    this.#attached(volume, attachment);
   }
 
   #record(options: VolumeOptions): Volume {
@@ -139,7 +183,11 @@ export class Volumes {
     const { instance } = attachment;
     await reachGuest(instance, (host) => host.attach({ volumeId: volume.id, sizeGiB: volume.sizeGiB }));
     // A dead guest does not see the device, but the volume is attached to its instance all the same.
-    if (volume.attachment !== attachment || instance.state === 'shutting-down') return;
+    this.#attached(volume, attachment);
+  }
+
+  #attached(volume: Volume, attachment: Attachment): void {
+    if (volume.attachment !== attachment || attachment.instance.state === 'shutting-down') return;
     attachment.state = 'attached';
     this.#changed(volume, attachment, 'attached');
   }
@@ -288,7 +336,15 @@ export class Volumes {
   async #completeSnapshot(snapshot: Snapshot): Promise<void> {
     const { cloud } = this.#state;
     await cloud.clock.sleep(cloud.latency('ec2.snapshot', snapshot.id));
+    if (snapshot.state !== 'pending') return;
     snapshot.state = 'completed';
+    this.#state.publishSnapshot(snapshot);
+  }
+
+  /** What is being copied never gets complete. */
+  failSnapshot(snapshot: Snapshot): void {
+    if (snapshot.state !== 'pending') throw new Error(`${snapshot.id} is ${snapshot.state}, so it cannot fail`);
+    snapshot.state = 'error';
     this.#state.publishSnapshot(snapshot);
   }
 

@@ -1,7 +1,7 @@
 import { Console } from 'node:console';
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { createRequire } from 'node:module';
-import { crc32, gzipSync } from 'node:zlib';
+import { crc32, gunzipSync, gzipSync } from 'node:zlib';
 import type { Shape } from '../kernel.ts';
 import { httpModule } from './https.ts';
 import { webCrypto } from './random-sources.ts';
@@ -51,7 +51,7 @@ export function sandboxRequire(
     process: () => globals['process'],
     timers: () => ({ setTimeout, clearTimeout, setInterval, clearInterval, setImmediate, clearImmediate }),
     'timers/promises': () => timerPromisesModule(timers),
-    zlib: () => ({ crc32, gzipSync }),
+    zlib: () => ({ crc32, gunzipSync, gzipSync }),
   };
   const loaded = new Map<string, Shape>();
   const load = (name: string): Shape => {

@@ -1,5 +1,5 @@
 import type { Host } from '../../hosts/host.ts';
-import type { Authorization, Cloud } from '../kernel.ts';
+import type { Authorization, Caller, Cloud } from '../kernel.ts';
 import type { Tags } from './tags.ts';
 
 /** What Systems Manager knows of an instance. */
@@ -121,12 +121,20 @@ export class Agents {
     if (instance?.state !== 'running' || instance.runningSince !== agent.runningSince || agent.diedAt !== undefined)
       return;
     const caller = { roleArn: instance.roleArn, session: instanceId };
+    if (await this.#isUnmanaged(caller, instanceId)) return;
     const refusals = await Promise.all(
       this.#agentCalls(instanceId).map((authorization) => this.#cloud.deny(caller, authorization)),
     );
     if (refusals.some((reason) => reason !== undefined)) return;
     agent.registeredAt = this.#cloud.clock.now();
     this.#cloud.record('agent-online', instanceId);
+  }
+
+  /** The image has the agent, and the role may do nothing of what it needs: nobody means to manage this instance. */
+  async #isUnmanaged(caller: Caller, instanceId: string): Promise<boolean> {
+    const { authorizer } = this.#cloud;
+    const refusals = await Promise.all(this.#agentCalls(instanceId).map((each) => authorizer?.deny(caller, each)));
+    return refusals.every((reason) => reason !== undefined);
   }
 
   /**

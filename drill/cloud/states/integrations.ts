@@ -25,6 +25,8 @@ interface SdkService {
   models(code: string): boolean;
   /** The API's members begin with a small letter; Step Functions writes them with a capital one. */
   readonly camelCase?: true;
+  /** The API's member of bytes. */
+  readonly blob?: string;
 }
 
 /** Whether the model from which AWS made this client has an exception of a name. */
@@ -41,6 +43,7 @@ const SDK_SERVICES: Readonly<Record<string, SdkService>> = {
   ssm: { service: 'ssm', prefix: 'Ssm', models: exceptionsOf(ssm) },
   sns: { service: 'sns', prefix: 'Sns', models: exceptionsOf(sns) },
   sfn: { service: 'states', prefix: 'Sfn', models: exceptionsOf(sfn), camelCase: true },
+  s3: { service: 's3', prefix: 'S3', models: (code) => S3_EXCEPTIONS.includes(code), blob: 'Body' },
   cloudwatch: { service: 'cloudwatch', prefix: 'CloudWatch', models: (code) => CLOUDWATCH_EXCEPTIONS.includes(code) },
 };
 
@@ -50,6 +53,23 @@ const CLOUDWATCH_EXCEPTIONS = [
   'InvalidParameterCombination',
   'InvalidParameterValue',
   'MissingParameter',
+];
+
+/** @see docs.aws.amazon.com/sdk-for-kotlin/api/latest/s3/aws.sdk.kotlin.services.s3.model/-s3-exception, "Inheritors" */
+const S3_EXCEPTIONS = [
+  'BucketAlreadyExists',
+  'BucketAlreadyOwnedByYou',
+  'EncryptionTypeMismatch',
+  'IdempotencyParameterMismatch',
+  'InvalidObjectState',
+  'InvalidRequest',
+  'InvalidWriteOffset',
+  'NoSuchBucket',
+  'NoSuchKey',
+  'NoSuchUpload',
+  'ObjectAlreadyInActiveTierError',
+  'ObjectNotInActiveTierError',
+  'TooManyParts',
 ];
 
 interface Optimized {
@@ -176,8 +196,22 @@ function request(integration: Integration, input: Shape): Shape {
     case 'publish':
       return { ...input, Message: text(input.Message) };
     case 'sdk':
-      return capitalises(integration) ? uncapitalised(input) : input;
+      return capitalises(integration) ? uncapitalised(input) : withBlob(integration, input);
   }
+}
+
+/**
+ * Bytes are written as the JSON text of whatever the argument is: also a string, which gets its quotation marks.
+ * Recorded against AWS: github.com/localstack/localstack/pull/12035
+ */
+function withBlob(integration: Integration, input: Shape): Shape {
+  const { blob } = sdkServiceOf(integration);
+  if (blob === undefined || input[blob] === undefined) return input;
+  return { ...input, [blob]: new TextEncoder().encode(JSON.stringify(input[blob])) };
+}
+
+function sdkServiceOf({ resourceType }: Integration): SdkService {
+  return SDK_SERVICES[resourceType.slice('aws-sdk:'.length)] as SdkService;
 }
 
 function text(value: unknown): string {
@@ -226,7 +260,7 @@ function lambdaResult(output: Shape): object {
  */
 function failure(integration: Integration, error: AwsError, requestId: string): StateFailure {
   if (integration.kind === 'sdk') {
-    const target = SDK_SERVICES[integration.resourceType.slice('aws-sdk:'.length)] as SdkService;
+    const target = sdkServiceOf(integration);
     const name = target.models(error.code) ? exceptionName(error.code) : `${target.prefix}Exception`;
     return new StateFailure(
       `${target.prefix}.${name}`,

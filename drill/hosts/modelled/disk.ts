@@ -24,11 +24,31 @@ export class RowSet {
     return shared;
   }
 
+  /** Takes out the `count` highest. */
+  dropNewest(count: number): void {
+    let left = count;
+    for (let newest = this.#ranges.at(-1); newest && left > 0; newest = this.#ranges.at(-1)) {
+      const size = newest[1] - newest[0] + 1;
+      if (size > left) newest[1] -= left;
+      else this.#ranges.pop();
+      left -= size;
+    }
+  }
+
   copy(): RowSet {
     const copy = new RowSet();
     for (const [first, last] of this.#ranges) copy.#ranges.push([first, last]);
     return copy;
   }
+}
+
+/** What census.sh has written into the database. */
+export interface Census {
+  readonly id: string;
+  /** ISO 8601 */
+  readonly takenAt: string;
+  /** In all relations, when it was taken. */
+  readonly rows: number;
 }
 
 /** What is on a volume. */
@@ -47,6 +67,14 @@ export interface DiskContent {
    * (synchronous_commit is on), so a crash loses none.
    */
   rows: Map<string, RowSet>;
+  /** The newest last. */
+  censuses: readonly Census[];
+  /** Fault: what is wrong with the bytes, which only reading all of them brings to light. */
+  damage: string | undefined;
+}
+
+export function countRows({ rows }: DiskContent): number {
+  return [...rows.values()].reduce((sum, set) => sum + set.size, 0);
 }
 
 export function blankDisk(): DiskContent {
@@ -57,6 +85,8 @@ export function blankDisk(): DiskContent {
     database: undefined,
     cleanlyShutDown: false,
     rows: new Map(),
+    censuses: [],
+    damage: undefined,
   };
 }
 

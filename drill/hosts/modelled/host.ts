@@ -2,11 +2,22 @@ import { instanceType } from '../../cloud/ec2/instance-types.ts';
 import { AwsError, type Cloud, NotModelled, type ServiceName, type Shape } from '../../cloud/kernel.ts';
 import type { Random } from '../../cloud/random.ts';
 import type { GuestVolume, Host, HostIdentity, RunResult, RunScript } from '../host.ts';
-import type { Disk } from './disk.ts';
+import { countRows, type Disk } from './disk.ts';
+import {
+  Checks,
+  censusFinding,
+  directoryFinding,
+  mountFinding,
+  type Proof,
+  pagesFinding,
+  rowsFinding,
+} from './proof.ts';
 import { ScriptFailed, Shell, ShellEnded, type Step } from './shell.ts';
 import {
+  CENSUS,
   CHECKPOINT,
   CLI_ATTEMPTS,
+  CLONE_TIMEOUT_MS,
   CREATE_CONTAINER,
   DEVICE_POLL_MS,
   DOCKER_STOP_TIMEOUT_MS,
@@ -15,8 +26,11 @@ import {
   GROW_FILE_SYSTEM,
   GROW_POLL_MS,
   GROW_WAIT_MS,
+  HEARTBEAT_MS,
   INITDB,
   MOUNT,
+  READ_GIB,
+  REPORT_RELEASED_AFTER_MS,
   REPORT_TIMEOUT_MS,
   SLOW_BOOT_MS,
   START_CLEAN,
@@ -24,9 +38,10 @@ import {
   STOP_DATABASE,
   UNMOUNT,
   UNMOUNT_TIMEOUT_MS,
+  WATCHDOG_MS,
   WRITE,
 } from './timings.ts';
-import { readUserData, type TakeoverVariables } from './user-data.ts';
+import { isProof, type ProofVariables, readProofVariables, readUserData, type TakeoverVariables } from './user-data.ts';
 
 /** What can be wrong with one host. */
 export type HostFault =
@@ -43,7 +58,11 @@ export type HostFault =
   | 'takeoverAgainFails'
   /** PostgreSQL does not react; `docker stop` kills it after its 120 s. */
   | 'dockerStopHangs'
-  | 'umountHangs';
+  | 'umountHangs'
+  /** prove.sh stands still after it has mounted the clone: no heartbeat comes any more, and no report. */
+  | 'proofHangs'
+  /** prove.sh cannot look at the clone, for a reason that lies in the host. */
+  | 'cannotVerify';
 
 /** What the machines share: the volumes, the clients, and the notes about broken promises. */
 export interface Datacentre {
@@ -54,6 +73,11 @@ export interface Datacentre {
   /** Whether a volume other than this one holds the data directory of the database. */
   livesElsewhere(database: string, volumeId: string): boolean;
 }
+
+/** What all modelled servers say. */
+const SERVER_VERSION = '15.0';
+/** From census.sh. */
+const KEPT_CENSUSES = 3;
 
 type PostgresState = 'stopped' | 'starting' | 'ready' | 'stopping';
 
@@ -92,6 +116,10 @@ export class ModelledHost implements Host {
 
   boot(userData: string): void {
     if (!this.#runs) return;
+    if (isProof(userData)) {
+      this.#startProof(userData);
+      return;
+    }
     this.#userData = userData;
     this.#startTakeover(userData);
   }
@@ -223,7 +251,7 @@ export class ModelledHost implements Host {
       ({ taskToken: token, database, volumeId } = variables);
       if (this.#released) {
         token = undefined;
-        await this.#leaveReleasedVolume(shell, volumeId);
+        await this.#leaveReleasedVolume(shell, variables);
       } else if (this.#faults.has('slowBoot')) {
         await shell.pause(SLOW_BOOT_MS);
       }
@@ -257,6 +285,10 @@ export class ModelledHost implements Host {
   ): Promise<void> {
     // Another host's takeover is what counts.
     if (!this.#devices.has(volumeId) || this.#released) return;
+    await this.#report(shell, database, outcome, text);
+  }
+
+  async #report(shell: Shell, database: string, outcome: string, text: string): Promise<void> {
     const { instanceId } = this.identity;
     const Value = `${instanceId} ${outcome}\n${text}\n`;
     const put = this.#awsCall('ssm', 'PutParameter', {
@@ -331,8 +363,12 @@ export class ModelledHost implements Host {
     }
   }
 
-  async #leaveReleasedVolume(shell: Shell, volumeId: string): Promise<void> {
-    await this.#untilDevice(shell, () => !this.#devices.has(volumeId));
+  async #leaveReleasedVolume(shell: Shell, { database, volumeId }: TakeoverVariables): Promise<void> {
+    const isGone = () => !this.#devices.has(volumeId);
+    const gone = this.#untilDevice(shell, isGone);
+    await shell.waitFor(Promise.race([gone, this.#cloud.clock.sleep(REPORT_RELEASED_AFTER_MS)]));
+    if (!isGone()) await this.#report(shell, database, 'released', `${volumeId} was not taken away`);
+    await gone;
     this.#released = false;
     shell.begin();
   }
@@ -449,6 +485,140 @@ export class ModelledHost implements Host {
     this.#setPostgres('ready');
   }
 
+  // prove.sh
+
+  #startProof(userData: string): void {
+    this.#cloud.clock.after(WATCHDOG_MS, () => {
+      if (this.#runs) this.#cloud.record('guest', this.identity.instanceId, { state: 'off' });
+    });
+    this.#prove(this.#startShell(), userData).catch((error: Error) => {
+      if (!(error instanceof ShellEnded)) this.#cloud.fail(error);
+    });
+  }
+
+  async #prove(shell: Shell, userData: string): Promise<void> {
+    const began = this.#cloud.clock.now();
+    let taskToken: string | undefined;
+    let pulse: Shell | undefined;
+    try {
+      const variables = readProofVariables(userData);
+      taskToken = variables.taskToken;
+      if (this.#faults.has('slowBoot')) await shell.pause(SLOW_BOOT_MS);
+      pulse = this.#startHeartbeats(taskToken);
+      const disk = await this.#findClone(shell);
+      await this.#arm(shell);
+      if (this.#faults.has('cannotVerify')) throw new ScriptFailed(1, 'this host cannot verify anything');
+      const found = await this.#verifyClone(shell, variables, disk, pulse);
+      const proof = { ...found, seconds: (this.#cloud.clock.now() - began) / 1000 };
+      this.#cloud.record('proof', this.identity.instanceId, proof);
+      await this.#reportToTask(shell, 'SendTaskSuccess', { taskToken, output: JSON.stringify(proof) });
+    } catch (error) {
+      if (!(error instanceof ScriptFailed)) throw error;
+      if (taskToken === undefined) return;
+      const report = { taskToken, error: 'CannotVerify', cause: error.message };
+      await this.#reportToTask(shell, 'SendTaskFailure', report);
+    } finally {
+      pulse?.kill();
+    }
+  }
+
+  /** Until the shell that it returns is killed. */
+  #startHeartbeats(taskToken: string): Shell {
+    const pulse = this.#startShell();
+    const beat = async () => {
+      for (;;) {
+        await pulse.pause(HEARTBEAT_MS);
+        await this.#reportToTask(pulse, 'SendTaskHeartbeat', { taskToken });
+      }
+    };
+    beat().catch((error: Error) => {
+      if (!(error instanceof ShellEnded)) this.#cloud.fail(error);
+    });
+    return pulse;
+  }
+
+  /** The script knows its clone by being the only volume beside the root. */
+  async #findClone(shell: Shell): Promise<Disk> {
+    if (this.#devices.size === 0) await shell.pause(CLONE_TIMEOUT_MS);
+    const [volumeId, ...others] = this.#devices;
+    if (volumeId === undefined)
+      throw new ScriptFailed(1, `no clone was attached to this host within ${CLONE_TIMEOUT_MS / 1000} s`);
+    if (others.length > 0) throw new ScriptFailed(1, 'more than one volume is attached to this host');
+    return this.#datacentre.disk(volumeId);
+  }
+
+  async #verifyClone(
+    shell: Shell,
+    { database, census, level }: ProofVariables,
+    disk: Disk,
+    pulse: Shell,
+  ): Promise<Omit<Proof, 'seconds'>> {
+    const { content, sizeGiB } = disk;
+    const checks = new Checks(this.#cloud.clock);
+    const check = (name: string, good: string, takesMs: number, find: () => string | undefined) =>
+      checks.run(name, good, async () => {
+        await shell.pause(takesMs);
+        return find();
+      });
+    const aQuery = () => this.#between(WRITE);
+    const usable =
+      (await check('mount', 'the file system was mounted', this.#between(MOUNT), () => this.#mountClone(disk))) &&
+      (await check('data-directory', 'it is of the PostgreSQL in the image, and has data checksums', aQuery(), () =>
+        directoryFinding(content, database),
+      ));
+    if (this.#faults.has('proofHangs')) {
+      pulse.kill();
+      await shell.waitFor(new Promise<never>(() => {}));
+    }
+    const recovered =
+      usable &&
+      (await checks.run('recovery', 'PostgreSQL replayed the WAL and accepts connections', () =>
+        this.#startClone(shell),
+      ));
+    const recovery = checks.all.at(-1);
+    if (recovered) {
+      await check('catalog', '1 databases can be connected to, and their catalogs read', aQuery(), () => undefined);
+      await check('census', censusDetail(census), aQuery(), () =>
+        census === '' ? undefined : censusFinding(content, census),
+      );
+      await check('timescaledb', 'no database has TimescaleDB', aQuery(), () => undefined);
+    }
+    if (recovered && level === 'full') {
+      await check('pages', 'every page matches its checksum', this.#between(READ_GIB) * sizeGiB, () =>
+        pagesFinding(content),
+      );
+      if (census !== '')
+        await check('rows', 'every table has the rows of the census', aQuery(), () => rowsFinding(content, census));
+    }
+    return {
+      ok: checks.passed,
+      level,
+      checks: checks.all,
+      censusTakenAt: (recovered && content.censuses.find(({ id }) => id === census)?.takenAt) || null,
+      serverVersion: recovered ? SERVER_VERSION : null,
+      timescaledb: null,
+      recoverySeconds: (recovered && recovery?.seconds) || null,
+      bytesRead: recovered && level === 'full' ? sizeGiB * 2 ** 30 : 0,
+    };
+  }
+
+  #mountClone(disk: Disk): string | undefined {
+    if (this.#faults.has('mountFails')) return 'the volume has no XFS file system that can be mounted';
+    const finding = mountFinding(disk.content);
+    if (finding === undefined) this.#mounted = disk;
+    return finding;
+  }
+
+  async #startClone(shell: Shell): Promise<string | undefined> {
+    try {
+      await this.#startDatabase(shell);
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof ScriptFailed)) throw error;
+      return `PostgreSQL does not start from it: ${error.message}`;
+    }
+  }
+
   // The commands
 
   async #command(shell: Shell, { document, environment }: RunScript): Promise<void> {
@@ -456,6 +626,7 @@ export class ModelledHost implements Host {
     if (document.endsWith('grow'))
       return this.#grow(shell, environment['SSM_volumeId'], Number(environment['SSM_sizeGiB']));
     if (document.endsWith('update-extension')) return this.#updateExtension(shell);
+    if (document.endsWith('census')) return this.#census(shell, environment['SSM_census']);
     if (document.endsWith('release')) return this.#release(shell, environment['SSM_volumeId']);
     if (document.endsWith('verify')) return this.#verify(shell, environment['SSM_volumeId']);
     throw new NotModelled(`modelled hosts do not know what the document ${document} does`);
@@ -533,6 +704,21 @@ export class ModelledHost implements Host {
     shell.stdout.push('update-extension: no database has the extension timescaledb');
   }
 
+  async #census(shell: Shell, id: string | undefined): Promise<void> {
+    if (id === undefined) throw new ScriptFailed(1, 'census: the parameter census is missing');
+    const disk = this.#mounted;
+    if (this.#postgres !== 'ready' || !disk)
+      throw new ScriptFailed(50, 'census: the tables of the census could not be made');
+    await shell.pause(this.#between(CENSUS));
+    if (this.#postgres !== 'ready') throw new ScriptFailed(53, 'census: the census could not be written');
+    this.#datacentre.settle();
+    const { content } = disk;
+    const census = { id, takenAt: new Date(this.#cloud.clock.now()).toISOString(), rows: countRows(content) };
+    content.censuses = [...content.censuses.filter((each) => each.id !== id), census].slice(-KEPT_CENSUSES);
+    const { takenAt, rows } = census;
+    shell.stdout.push(JSON.stringify({ census: id, takenAt, databases: 1, relations: content.rows.size, rows }));
+  }
+
   // Docker does the stopping: it goes on when the script that asked for it is killed.
   #dockerStop(): Promise<void> {
     this.#stopping ??= this.#stopDatabase(this.#startShell()).finally(() => {
@@ -584,11 +770,16 @@ export class ModelledHost implements Host {
           startedAt: startedAtSeconds,
           seconds,
         })),
-        serverVersion: '15.0',
+        serverVersion: SERVER_VERSION,
         dataChecksums: true,
       }),
     );
   }
+}
+
+function censusDetail(id: string): string {
+  if (id === '') return 'no census was written before this snapshot: nothing can be compared';
+  return `it has the census ${id}`;
 }
 
 function growFileSystem(disk: Disk): void {

@@ -102,6 +102,21 @@ describe("a source that fails EC2's status checks", () => {
   });
 });
 
+describe('a source that nothing forces to go', () => {
+  const goal: Goal = { ...GOAL, mayStay: true };
+  it.each([
+    ['its agent is not there', release('refused', { sentAt: NOW - 41_000 })],
+    ['the command did not reach it', release('undelivered')],
+    ['the command is still on its way', release('waiting', { sentAt: NOW - 41_000 })],
+  ])('is left alone when %s', (_, each) => {
+    expect(action(observed({ release: each }), goal)).toBe('call-off');
+    expect(action(observed({ release: each }), GOAL)).toBe(`fence ${SOURCE}`);
+  });
+  it('has to go all the same once it has begun to release', () => {
+    expect(action(observed({ release: release('failed') }), goal)).toBe(`fence ${SOURCE}`);
+  });
+});
+
 describe('going back to the host that served before', () => {
   const BACK: Goal = { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE };
   it('takes the volume and the address from the new host like any other move', () => {
@@ -193,7 +208,7 @@ describe('in every state there is', () => {
   ];
   const releases = [
     undefined,
-    ...(['refused', 'waiting', 'running', 'succeeded', 'failed'] as const).flatMap((status) =>
+    ...(['refused', 'undelivered', 'waiting', 'running', 'succeeded', 'failed'] as const).flatMap((status) =>
       [1_000, 200_000].map((age) => release(status, { sentAt: NOW - age })),
     ),
   ];
@@ -204,6 +219,7 @@ describe('in every state there is', () => {
     { ...GOAL, deadline: NOW - 1 },
     { execution: EXECUTION, sourceId: SOURCE, deadline: NOW - 1 },
     { ...GOAL, fenceSource: true },
+    { ...GOAL, mayStay: true },
     { execution: EXECUTION, sourceId: TARGET, targetId: SOURCE, sourceFailed: true },
     { execution: EXECUTION, targetId: SOURCE },
   ];

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { imageProblem, postgresMajor, timescaleVersion } from '../../../functions/core/image.ts';
+import { imageProblem, postgresMajor, timescaleVersion, whyPatchFirst } from '../../../functions/core/image.ts';
 
 describe('the name of an image', () => {
   it.each([
@@ -41,5 +41,19 @@ describe('the name of an image', () => {
     ['timescale/timescaledb:2.19-pg15-oss', 15, [2, 19]],
   ])('%s tells the versions', (image, postgres, timescale) => {
     expect([postgresMajor(image), timescaleVersion(image)]).toEqual([postgres, timescale]);
+  });
+});
+
+describe('a host and the image that its successor would start', () => {
+  const [older, newer] = ['timescale/timescaledb:2.19.3-pg16', 'timescale/timescaledb:2.20.0-pg16'];
+
+  it('call for a patch when they differ', () => {
+    expect(whyPatchFirst('lighthouse', newer, { image: older })).toBe(
+      `lighthouse runs ${older}, and ${newer} is what its next host would start; start keeper-patch first, which takes a snapshot and goes back when it does not serve`,
+    );
+  });
+
+  it.each([{ image: older }, {}])('call for none when the host says %j', (host) => {
+    expect(whyPatchFirst('lighthouse', older, host)).toBeUndefined();
   });
 });

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import {
-  changeName,
+  backupName,
   mayConcern,
   monthlyPatchName,
   recoveryName,
   relocationName,
   returnToSpotName,
+  verificationName,
 } from '../../../functions/core/names.ts';
 import { NOW } from './build.ts';
 
@@ -16,8 +17,10 @@ function namesOf(database: string): string[] {
     relocationName(database, HOST),
     `${relocationName(database, HOST)}-again`,
     recoveryName(database, NOW),
-    changeName(database, 'scale-up', NOW),
-    changeName(database, 'patch', NOW),
+    backupName(database, NOW),
+    verificationName(database, NOW),
+    `${database}-scale-up-2026-01-05T1200`,
+    `${database}-verify-snap-0123456789abcdef0`,
     returnToSpotName(database, NOW),
     monthlyPatchName(database, NOW),
   ];
@@ -29,8 +32,10 @@ describe('the names of executions', () => {
       'lighthouse-i-0123456789abcdef0',
       'lighthouse-i-0123456789abcdef0-again',
       'lighthouse-recover-2026-01-05T1200',
+      'lighthouse-backup-2026-01-05',
+      'lighthouse-verify-2026-01-05',
       'lighthouse-scale-up-2026-01-05T1200',
-      'lighthouse-patch-2026-01-05T1200',
+      'lighthouse-verify-snap-0123456789abcdef0',
       'lighthouse-spot-2026-01-05',
       'lighthouse-patch-2026-01',
     ]);

@@ -116,14 +116,14 @@ describe("a source that fails EC2's status checks", () => {
 });
 
 describe('a planned move', () => {
-  const PLANNED = { ...WISH, planned: { wayBackId: SOURCE, wayBackTried: false } };
+  const PLANNED = { ...WISH, planned: { wayBackId: SOURCE, wayBackTried: false, disturbed: false } };
   const failed = (overrides: Partial<HostState> = {}) => ({
     volume: attachedTo(TARGET),
     hosts: [source({ hasAddress: false, ...overrides }), target({ hasAddress: true })],
   });
 
   it('begins like any other', () => {
-    const first = { ...WISH, planned: { wayBackTried: false } };
+    const first = { ...WISH, planned: { wayBackTried: false, disturbed: false } };
     expect(plan(databaseState(), first, NOW)).toMatchObject({ next: 'arm', sourceId: SOURCE, hosts: 'wanted' });
   });
   it('is tried three times while the source serves, and called off then', () => {
@@ -131,6 +131,13 @@ describe('a planned move', () => {
     expect(plan(databaseState(), { ...PLANNED, attempt: 4 }, NOW)).toMatchObject({
       next: 'call-off',
       reason: `${SOURCE} serves on, nothing has been changed`,
+    });
+  });
+  it('is not called off once the source was asked to release: it may have stopped', () => {
+    const planned = { wayBackId: SOURCE, wayBackTried: false, disturbed: true };
+    expect(plan(databaseState(), { ...PLANNED, planned, attempt: 4 }, NOW)).toMatchObject({
+      next: 'arm',
+      hosts: 'recorded',
     });
   });
   it('goes back to the source when the new host does not serve', () => {
@@ -148,7 +155,12 @@ describe('a planned move', () => {
     expect(plan(leaving, wish, NOW)).toMatchObject({ next: 'back', targetId: SOURCE });
   });
   it('goes back once, and takes a host as they were before then', () => {
-    const wish = { ...PLANNED, sourceId: TARGET, attempt: 3, planned: { wayBackId: SOURCE, wayBackTried: true } };
+    const wish = {
+      ...PLANNED,
+      sourceId: TARGET,
+      attempt: 3,
+      planned: { wayBackId: SOURCE, wayBackTried: true, disturbed: true },
+    };
     expect(plan(failed(), wish, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });
     // It has the volume again, and does not serve either.
     expect(plan(databaseState(), { ...wish, sourceId: SOURCE }, NOW)).toMatchObject({ next: 'arm', hosts: 'recorded' });

@@ -15,6 +15,8 @@ const MINUTE = 60_000;
 const AMI = 'ami-0000000000000000a';
 const NEW_AMI = 'ami-0000000000000000b';
 const IMAGE = 'timescale/timescaledb:2.19.3-pg16';
+const OLDER_IMAGE = 'timescale/timescaledb:2.17.2-pg16';
+const NEWER_IMAGE = 'timescale/timescaledb:2.20.0-pg16';
 
 function arm(memoryMiB: number, overrides: Partial<InstanceTypeFacts> = {}): InstanceTypeFacts {
   return { architecture: 'arm64', memoryMiB, offered: true, ...overrides };
@@ -117,13 +119,36 @@ describe('a scale-up', () => {
     });
   });
 
-  it('grows alone when the type is the present one, and moves alone when the size is', () => {
+  it('grows alone when the type is the present one', () => {
     const grow = planned('scale-up', { instanceType: 't4g.small', volumeGiB: 100 });
     expect(grow).toMatchObject({ growToGiB: 100, summary: 'lighthouse: from 20 to 100 GiB' });
     expect(grow).not.toHaveProperty('host');
-    const move = planned('scale-up', { instanceType: 't4g.medium', volumeGiB: 20 });
-    expect(move).toMatchObject({ summary: 'lighthouse: from t4g.small to t4g.medium' });
-    expect(move).not.toHaveProperty('growToGiB');
+  });
+
+  it('to the size that the volume has grows the file system, which an earlier attempt may have left smaller', () => {
+    const fileSystem = {
+      growToGiB: 20,
+      waitForSnapshot: false,
+      updateExtension: false,
+      summary: 'lighthouse: the file system to 20 GiB',
+    };
+    expect(planned('scale-up', { volumeGiB: 20 })).toEqual(fileSystem);
+    expect(planned('scale-up', { instanceType: 't4g.small', volumeGiB: 20 })).toEqual(fileSystem);
+    expect(planned('scale-up', { instanceType: 't4g.medium', volumeGiB: 20 })).toEqual({
+      ...fileSystem,
+      host: { instanceTypes: ['t4g.medium'] },
+      record: { instanceTypes: ['t4g.medium', 'm7g.medium', 'r7g.medium'] },
+      summary: 'lighthouse: from t4g.small to t4g.medium, the file system to 20 GiB',
+    });
+  });
+
+  it('that would start another image than the host runs is refused, and growing, which starts none, is not', () => {
+    const drifted = on({ image: OLDER_IMAGE });
+    const sentence = `lighthouse runs ${OLDER_IMAGE}, and ${IMAGE} is what its next host would start; start keeper-patch first, which takes a snapshot and goes back when it does not serve`;
+    expect(refusals('scale-up', { instanceType: 't4g.medium' }, drifted)).toEqual([sentence]);
+    expect(refusals('scale-up', { instanceType: 't4g.medium', volumeGiB: 100 }, drifted)).toEqual([sentence]);
+    expect(refusals('scale-up', { instanceType: 't4g.small', volumeGiB: 100 }, drifted)).toEqual([]);
+    expect(refusals('scale-up', { instanceType: 't4g.medium' }, on({ image: IMAGE }))).toEqual([]);
   });
 
   it('to the type that only stands in at present makes it the first', () => {
@@ -231,14 +256,7 @@ describe('a scale-up', () => {
     ],
     [
       'what it has already',
-      { instanceType: 't4g.small', volumeGiB: 20 },
-      [
-        'nothing would change: lighthouse is on t4g.small with 20 GiB; write another instanceType or a larger volumeGiB',
-      ],
-    ],
-    [
-      'its own size',
-      { volumeGiB: 20 },
+      { instanceType: 't4g.small' },
       [
         'nothing would change: lighthouse is on t4g.small with 20 GiB; write another instanceType or a larger volumeGiB',
       ],
@@ -266,8 +284,9 @@ describe('modifications of the volume', () => {
     expect(refusals('scale-up', grow, { modification })).toEqual([
       `volumeGiB: the last modification of vol-1 is still ${state} (42 %), and EC2 takes the next one only after it; try again when it has completed`,
     ]);
-    // A move does not modify the volume.
+    // Neither a move nor its file system modifies the volume.
     expect(refusals('scale-up', { instanceType: 't4g.medium', volumeGiB: 20 }, { modification })).toEqual([]);
+    expect(refusals('scale-up', { volumeGiB: 20 }, { modification })).toEqual([]);
   });
 
   it.each(['completed', 'failed'])('may follow one that has %s', (state) => {
@@ -278,6 +297,7 @@ describe('modifications of the volume', () => {
     const modifiedAt = iso(NOW - 23 * HOUR, NOW - 3 * HOUR, NOW - 2 * HOUR, NOW - HOUR);
     expect(refusals('scale-up', grow, on({}, { modifiedAt }))).toEqual([`${fourth} 2026-01-05T13:00:00.000Z`]);
     expect(refusals('scale-up', { instanceType: 't4g.medium' }, on({}, { modifiedAt }))).toEqual([]);
+    expect(refusals('scale-up', { volumeGiB: 20 }, on({}, { modifiedAt }))).toEqual([]);
   });
 
   it('may go on when the first of the last four is a day ago', () => {
@@ -316,11 +336,11 @@ describe('a patch', () => {
     expect(planned('patch', { ami }, { newestAmi: NEW_AMI }).host).toEqual({ ami });
   });
 
-  it('moves onto another image when the snapshot is complete', () => {
-    const image = 'timescale/timescaledb:2.20.0-pg16';
-    expect(planned('patch', { image, updateExtension: true })).toEqual({
-      host: { ami: AMI, image },
-      record: { ami: AMI, image },
+  it('moves onto another image when the snapshot is complete, and leaves the AMI as it is', () => {
+    const image = NEWER_IMAGE;
+    expect(planned('patch', { image, updateExtension: true }, { newestAmi: NEW_AMI })).toEqual({
+      host: { image },
+      record: { image },
       waitForSnapshot: true,
       updateExtension: true,
       summary: `lighthouse: from ${IMAGE} to ${image}, ALTER EXTENSION timescaledb UPDATE`,
@@ -328,11 +348,83 @@ describe('a patch', () => {
   });
 
   it('updates the extension where it is, when the snapshot is complete', () => {
-    expect(planned('patch', { image: IMAGE, updateExtension: true })).toEqual({
+    for (const request of [{ updateExtension: true }, { image: IMAGE, updateExtension: true }]) {
+      expect(planned('patch', request, { newestAmi: NEW_AMI })).toEqual({
+        waitForSnapshot: true,
+        updateExtension: true,
+        summary: 'lighthouse: ALTER EXTENSION timescaledb UPDATE',
+      });
+    }
+    // No other host is launched, whatever is recorded for one.
+    expect(planned('patch', { updateExtension: true }, on({ image: OLDER_IMAGE }))).not.toHaveProperty('host');
+  });
+
+  it('changes the AMI together with something else only when that is asked for', () => {
+    const request = { ami: NEW_AMI, image: NEWER_IMAGE };
+    expect(planned('patch', request)).toMatchObject({ host: request, record: request, waitForSnapshot: true });
+    expect(planned('patch', { ami: NEW_AMI, updateExtension: true })).toMatchObject({ host: { ami: NEW_AMI } });
+    const nothing = { updateExtension: false };
+    expect(planned('patch', nothing, { newestAmi: NEW_AMI })).toMatchObject({ host: { ami: NEW_AMI } });
+  });
+
+  it.each<[string, object, object, string]>([
+    ['is recorded', {}, { ami: AMI, image: IMAGE }, `from ${OLDER_IMAGE} to ${IMAGE}`],
+    ['is asked for and recorded', { image: IMAGE }, { image: IMAGE }, `from ${OLDER_IMAGE} to ${IMAGE}`],
+    ['is asked for', { image: NEWER_IMAGE }, { image: NEWER_IMAGE }, `from ${OLDER_IMAGE} to ${NEWER_IMAGE}`],
+    [
+      'is recorded, while the AMI is asked for',
+      { ami: NEW_AMI },
+      { ami: NEW_AMI, image: IMAGE },
+      `from ${AMI} to ${NEW_AMI}, from ${OLDER_IMAGE} to ${IMAGE}`,
+    ],
+  ])('waits for the snapshot when another image than the host runs %s', (_, request, host, change) => {
+    expect(planned('patch', request, on({ image: OLDER_IMAGE }))).toEqual({
+      host,
+      record: host,
       waitForSnapshot: true,
-      updateExtension: true,
-      summary: 'lighthouse: ALTER EXTENSION timescaledb UPDATE',
+      updateExtension: false,
+      summary: `lighthouse: ${change}`,
     });
+  });
+
+  it('can keep the image that the host runs, when another one is recorded', () => {
+    const request = { ami: NEW_AMI, image: OLDER_IMAGE };
+    expect(planned('patch', request, on({ image: OLDER_IMAGE }))).toEqual({
+      host: request,
+      record: request,
+      waitForSnapshot: false,
+      updateExtension: false,
+      summary: `lighthouse: from ${AMI} to ${NEW_AMI}`,
+    });
+  });
+
+  it.each<[string, object, string, string]>([
+    [
+      'an older TimescaleDB than the host runs, when it is recorded',
+      {},
+      NEWER_IMAGE,
+      `image: ${IMAGE} has TimescaleDB 2.19.3, and lighthouse has had 2.20.0: an older one cannot open its data; write 2.20.0 or a later one`,
+    ],
+    [
+      'an older TimescaleDB than the host runs, when it is asked for',
+      { image: IMAGE },
+      NEWER_IMAGE,
+      `image: ${IMAGE} has TimescaleDB 2.19.3, and lighthouse has had 2.20.0: an older one cannot open its data; write 2.20.0 or a later one`,
+    ],
+    [
+      'another PostgreSQL than the host runs, when it is recorded',
+      { ami: NEW_AMI },
+      'postgres:15.8',
+      `image: ${IMAGE} is PostgreSQL 16, and the data of lighthouse are of PostgreSQL 15: another major version needs pg_upgrade, which Keeper does not do; write an image of PostgreSQL 15`,
+    ],
+    [
+      'the image that the host runs',
+      { image: NEWER_IMAGE },
+      NEWER_IMAGE,
+      `nothing would change: lighthouse is on ${AMI} with ${NEWER_IMAGE}; write another image, or { "updateExtension": true } to update the extension alone`,
+    ],
+  ])('refuses %s', (_, request, image, sentence) => {
+    expect(refusals('patch', request, on({ image }))).toEqual([sentence]);
   });
 
   it.each([
@@ -341,7 +433,7 @@ describe('a patch', () => {
     ['of a later TimescaleDB', 'timescale/timescaledb:2.19.10-pg16'],
     ['whose TimescaleDB is written shorter', 'timescale/timescaledb-ha:pg16-ts2.20'],
   ])('takes an image %s', (_, image) => {
-    expect(planned('patch', { image }).host).toEqual({ ami: AMI, image });
+    expect(planned('patch', { image }).host).toEqual({ image });
   });
 
   it.each<[string, unknown, string[]]>([
@@ -469,12 +561,20 @@ describe('a runbook works alone', () => {
   it.each([
     ['a relocation', relocation('lighthouse-i-0123456789abcdef0', NOW - MINUTE)],
     ['a relocation that has just started', relocation('lighthouse-spot-2026-01-05', NOW + 1_000)],
-    ['a relocation that a person named', relocation('friday', NOW - MINUTE)],
-    ['another scale-up', runbook('a', NOW - MINUTE)],
-    ['another patch', runbook('z', NOW - 1, 'keeper-patch')],
+    ['another scale-up', runbook('lighthouse-scale-up-2026-01-05T1159', NOW - MINUTE)],
   ])('and is refused while %s is running', (_, other) => {
     expect(refusals('scale-up', request, { running: [other] })).toEqual([
       `${other.machine} is running (${other.name}); try again when it has ended`,
+    ]);
+  });
+
+  it.each([
+    ['a relocation that a person named', relocation('friday', NOW - MINUTE)],
+    ['a scale-up that the console named', runbook('c5f3e3de-8a37-4a3f-9a6e-2d6c1d2f7b7a', NOW - MINUTE)],
+    ['a patch that a person named', runbook('z', NOW - 1, 'keeper-patch')],
+  ])("and is refused while %s is running, which may be another database's", (_, other) => {
+    expect(refusals('scale-up', request, { running: [other] })).toEqual([
+      `${other.machine} is running (${other.name}, for a database that its name does not tell); try again when it has ended`,
     ]);
   });
 
@@ -492,7 +592,7 @@ describe('a runbook works alone', () => {
     const running = [relocation('lighthouse-i-1', NOW), runbook('a', NOW - 1)];
     expect(refusals('scale-up', request, { running })).toEqual([
       'keeper-relocate is running (lighthouse-i-1); try again when it has ended',
-      'keeper-scale-up is running (a); try again when it has ended',
+      'keeper-scale-up is running (a, for a database that its name does not tell); try again when it has ended',
     ]);
   });
 

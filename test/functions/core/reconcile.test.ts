@@ -37,6 +37,21 @@ describe('reconcile', () => {
       reason: `${SOURCE} has the volume and could not start the database`,
     });
   });
+  it.each([
+    [
+      'has released the volume, and nobody took it',
+      {},
+      `${SOURCE} released`,
+      'has released the volume, and it was not taken away',
+    ],
+    ["fails EC2's status checks", { impaired: true }, `${SOURCE} serves`, "fails EC2's status checks"],
+  ] as const)('relocates when the host %s', (_, overrides, takeover, reason) => {
+    const state = databaseState({ hosts: [source(overrides)] });
+    expect(reconcile(state, circumstances({ takeover }), NOW)).toMatchObject({
+      action: 'relocate',
+      reason: `${SOURCE} ${reason}`,
+    });
+  });
   it('relocates when AWS takes the host and the notice has started nothing', () => {
     const noticed = (seconds: number) => databaseState({ hosts: [source({ interruptedAt: NOW - seconds * 1000 })] });
     expect(reconcile(noticed(5), circumstances(), NOW).action).toBe('none');

@@ -1,10 +1,20 @@
 import { describe, expect, it } from 'vitest';
 import type { DatabaseState, HostState } from '../../../functions/core/state.ts';
-import { expired, type Upkeep, type UpkeepCircumstances, upkeep } from '../../../functions/core/upkeep.ts';
+import {
+  type Backup,
+  expired,
+  indispensable,
+  outlived,
+  type Upkeep,
+  type UpkeepCircumstances,
+  upkeep,
+} from '../../../functions/core/upkeep.ts';
 import { databaseState, NOW, SOURCE, source } from './build.ts';
 
 const OLD = 'ami-0000000000000000a';
 const NEW = 'ami-0000000000000000b';
+const IMAGE = 'timescale/timescaledb:2.19.3-pg16';
+const OTHER_IMAGE = 'timescale/timescaledb:2.20.0-pg16';
 
 const at = (iso: string) => Date.parse(`${iso}:00Z`);
 
@@ -14,6 +24,7 @@ function circumstances(overrides: Partial<UpkeepCircumstances> = {}): UpkeepCirc
     database: 'lighthouse',
     window: { from: '11:00', hours: 2 },
     newestAmi: OLD,
+    recordedImage: IMAGE,
     usedNames: [],
     busy: false,
     ...overrides,
@@ -73,6 +84,12 @@ describe('upkeep', () => {
       servedBy({ lifecycle: 'on-demand', verified: false }),
       {},
       `nobody has seen ${SOURCE} serve yet`,
+    ],
+    [
+      'when the next host would start another image',
+      servedBy({ lifecycle: 'on-demand', image: IMAGE }),
+      { newestAmi: NEW, recordedImage: OTHER_IMAGE },
+      `lighthouse runs ${IMAGE}, and ${OTHER_IMAGE} is what its next host would start; start keeper-patch first, which takes a snapshot and goes back when it does not serve`,
     ],
     [
       'when Spot has been tried today',
@@ -173,5 +190,30 @@ describe('what is kept for a while', () => {
   ])('is kept and named when its date is %j', (expiresAt) => {
     const resource = { id: 'snap-1', ...(expiresAt !== undefined && { expiresAt }) };
     expect(expired([resource], NOW)).toEqual({ expired: [], undated: [resource] });
+  });
+});
+
+describe('a scratch host', () => {
+  const DAY = 86_400_000;
+
+  it('has lived too long after a day', () => {
+    const [young, old] = [{ launchedAt: NOW - DAY }, { launchedAt: NOW - DAY - 1 }];
+    expect(outlived([young, old], NOW)).toEqual([old]);
+  });
+});
+
+describe('backups', () => {
+  const backup = (id: string, takenAt: number, overrides: Partial<Backup> = {}): Backup => {
+    return { id, takenAt, completed: true, proven: false, ...overrides };
+  };
+  it('are kept beyond their time when there is no newer one, or no newer proven one', () => {
+    const all = [
+      backup('older', 1, { proven: true }),
+      backup('proven', 2, { proven: true }),
+      backup('newest', 3),
+      backup('failed', 4, { completed: false }),
+    ];
+    expect(indispensable(all)).toEqual(new Set(['newest', 'proven']));
+    expect(indispensable([])).toEqual(new Set());
   });
 });

@@ -1,4 +1,4 @@
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { MalformedInput } from '../core/errors.ts';
 
 /** EC2's limit for user data before base64. @see docs.aws.amazon.com/AWSEC2/latest/UserGuide/user-data.html */
@@ -16,8 +16,13 @@ export function packUserData(script: string): string {
   const packed = gzipSync(script, { level: 9 });
   if (packed.length > LIMIT_BYTES) {
     throw new MalformedInput(
-      `the user data would have ${packed.length} bytes; EC2 takes ${LIMIT_BYTES}: shorten commands/takeover.sh`,
+      `the user data would have ${packed.length} bytes; EC2 takes ${LIMIT_BYTES}: shorten the script`,
     );
   }
   return packed.toString('base64');
+}
+
+/** The script that {@link packUserData} has packed. */
+export function unpackUserData(base64: string): string {
+  return gunzipSync(Buffer.from(base64, 'base64')).toString();
 }
