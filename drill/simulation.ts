@@ -138,7 +138,9 @@ export class Simulation {
 
   /** How the runbooks that people have started ended, oldest first. */
   get runbooks(): Ending[] {
-    return this.local.states.executions.filter(({ machine }) => /-(scale-up|patch)$/.test(machine.name)).map(endingOf);
+    return this.local.states.executions
+      .filter(({ machine }) => /-(scale-up|patch|backup)$/.test(machine.name))
+      .map(endingOf);
   }
 
   /** A person with all permissions calls an API, e.g. at the console. What AWS refuses them has no consequences. */

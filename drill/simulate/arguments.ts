@@ -9,7 +9,8 @@ and refuses, at the worst moments. Afterwards every promise has to hold. Each sc
 
 --schedules   how many (default 200)
 --first-seed  the seed of the first, the others count up (default 1)
---workflow    what a schedule begins with: relocate (a host is lost or announced, default), scale-up or patch
+--workflow    what a schedule begins with: relocate (a host is lost or announced, default), scale-up, patch or
+              backup
 --json        one JSON object on stdout
 --seed        play this one only
 --trace       tell its story: what went wrong, and what Keeper decided and why`;

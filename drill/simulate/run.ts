@@ -28,7 +28,7 @@ export interface World {
 }
 
 /** How long everything may take to come to rest once nothing goes wrong any more. */
-const LIMIT_SECONDS = 2_700;
+const LIMIT_SECONDS = 7_200;
 /** At rest is what does not move through two looks of reconcile. */
 const QUIET_SECONDS = 150;
 
@@ -83,7 +83,7 @@ async function comeToRest(simulation: Simulation): Promise<void> {
 /** In a few words, for statistics. */
 function outcomeOf({ endings, runbooks }: Simulation): string {
   const [runbook] = runbooks;
-  if (runbook) return runbook.status === 'SUCCEEDED' ? 'changed' : `not changed: ${runbook.error ?? runbook.status}`;
+  if (runbook) return runbook.status === 'SUCCEEDED' ? 'done' : `not done: ${runbook.error ?? runbook.status}`;
   if (endings.length === 0) return 'no relocation';
   const moves = endings.filter(({ output }) => String(output).includes('"outcome":"relocated"'));
   const failed = endings.some(({ status }) => status !== 'SUCCEEDED');

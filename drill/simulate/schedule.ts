@@ -4,8 +4,8 @@ import { Random } from '../cloud/random.ts';
 import type { HostFault } from '../hosts/modelled.ts';
 
 /** The workflow that a schedule is about: what it begins with. */
-export type Workflow = 'relocate' | 'scale-up' | 'patch';
-export const WORKFLOWS: readonly Workflow[] = ['relocate', 'scale-up', 'patch'];
+export type Workflow = 'relocate' | 'scale-up' | 'patch' | 'backup';
+export const WORKFLOWS: readonly Workflow[] = ['relocate', 'scale-up', 'patch', 'backup'];
 
 /** Which host a fault is for, as it stands when its time has come. */
 export type Whom =
@@ -115,6 +115,10 @@ const ERRORS: Readonly<Partial<Record<ServiceName, readonly (readonly [code: str
     ['TooManyRequestsException', 429],
     ['ServiceException', 500],
   ],
+  s3: [
+    ['SlowDown', 503],
+    ['InternalError', 500],
+  ],
   sns: [
     ['Throttled', 429],
     ['InternalError', 500],
@@ -147,6 +151,7 @@ const OPERATIONS: readonly (readonly [ServiceName, string])[] = [
   ['states', 'DescribeExecution'],
   ['lambda', 'Invoke'],
   ['sns', 'Publish'],
+  ['s3', 'PutObject'],
 ];
 
 /** Latencies that are known to have long tails, and how long these are. */
@@ -177,6 +182,8 @@ const HOST_FAULTS: readonly HostFault[] = [
   'hangsDuringTakeover',
   'postgresDoesNotStart',
   'takeoverAgainFails',
+  'cannotVerify',
+  'proofHangs',
   'dockerStopHangs',
   'umountHangs',
 ];
@@ -207,7 +214,7 @@ export function drawSchedule(seed: number, workflow: Workflow = 'relocate'): Sch
     () => ({ kind: 'agent death', at: random.below(calmAfter), whom: random.pick(['holder', 'replacement']) }),
     () => ({ kind: 'hang', at: random.below(110) }),
     () => ({ kind: 'hardware failure', at: random.below(calmAfter), whom: random.pick(['holder', 'replacement']) }),
-    () => drawRunbook(random, random.below(calmAfter), random.pick(['scale-up', 'patch'])),
+    () => drawRunbook(random, random.below(calmAfter), random.pick(['scale-up', 'patch', 'backup'])),
     () => drawStop(random, calmAfter),
   ];
   // Most schedules have a few faults, so that each can show itself; some have nearly all at once.
@@ -229,6 +236,7 @@ function drawOpening(random: Random): Fault {
 }
 
 function drawRunbook(random: Random, at: number, workflow: Exclude<Workflow, 'relocate'>): Fault {
+  if (workflow === 'backup') return { kind: 'runbook', at, workflow, input: {} };
   const input =
     workflow === 'patch'
       ? { image: 'timescale/timescaledb:2.20.0-pg16', updateExtension: random.chance(0.5) }

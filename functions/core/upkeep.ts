@@ -109,14 +109,26 @@ export function indispensable(backups: readonly Backup[]): Set<string> {
   return new Set(spared.flatMap((each) => (each ? [each.id] : [])));
 }
 
-/** A verification gives up long before; what has lived longer than this, nobody waits for. */
-const SCRATCH_HOURS = 24;
+/** A host that looks at a clone. */
+export interface ScratchHost {
+  readonly id: string;
+  /** The execution that launched it. */
+  readonly execution: string;
+  /** Milliseconds since the epoch. */
+  readonly launchedAt: number;
+}
+
+/** A host that was just launched may not be known to the execution that asked for it yet. */
+const SCRATCH_MINUTES = 15;
 
 /**
- * The scratch hosts that have lived too long. Pure.
+ * The scratch hosts that nobody waits for. Pure.
  *
+ * @param running names of the verifications that are running
  * @param now milliseconds since the epoch
  */
-export function outlived<T extends { readonly launchedAt: number }>(scratchHosts: readonly T[], now: number): T[] {
-  return scratchHosts.filter(({ launchedAt }) => now - launchedAt > SCRATCH_HOURS * 3_600_000);
+export function abandoned<T extends ScratchHost>(hosts: readonly T[], running: readonly string[], now: number): T[] {
+  return hosts.filter(
+    ({ execution, launchedAt }) => now - launchedAt > SCRATCH_MINUTES * 60_000 && !running.includes(execution),
+  );
 }

@@ -97,7 +97,8 @@ async function reconcileOne(
   if (relocations.length > 0) return;
   if (mayBeDue(now)) await backUp(name, servingHost(state) !== undefined, now);
   if (isOpen(window, now)) await keepUp(name, window, state, now);
-  await removeExpired(ec2, name, volumeId, now);
+  const verifications = async () => namesOf(await executions('RUNNING', VERIFY_ARN));
+  await removeExpired(ec2, name, volumeId, verifications, now);
 }
 
 /** All that is heard of one host is one relocation, whoever hears it first; unless that has been, and did not help. */

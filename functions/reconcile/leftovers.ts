@@ -11,6 +11,7 @@ import {
 import {
   BACKUP_ROLE,
   DATABASE_TAG,
+  EXECUTION_TAG,
   EXPIRES_AT_TAG,
   PRE_CHANGE_ROLE,
   PROVEN_AT_TAG,
@@ -18,16 +19,17 @@ import {
   SCRATCH_ROLE,
   SUPERSEDED_ROLE,
 } from '../core/tags.ts';
-import { type Backup, expired, indispensable, type Kept, outlived } from '../core/upkeep.ts';
+import { abandoned, type Backup, expired, indispensable, type Kept, type ScratchHost } from '../core/upkeep.ts';
 import { logger } from '../shared/logger.ts';
 import { tag } from '../shared/tag.ts';
 
 /**
  * Removes what was kept for a while and whose time has passed: backups, snapshots from before a change, and volumes that
- * others have replaced; but never the newest backup, nor the newest proven one; and scratch hosts that have outlived their verification. What bears no date that can be read stays
+ * others have replaced; but never the newest backup, nor the newest proven one; and scratch hosts whose verification is over. What bears no date that can be read stays
  * until a person looks. What AWS does not let go of is named in the log, and tried again the next time.
  *
  * @param liveVolumeId never removed, whatever its tags say
+ * @param runningVerifications their names; asked for only while there are scratch hosts
  * @param now milliseconds since the epoch
  * @throws when EC2 does not tell what there is
  */
@@ -35,6 +37,7 @@ export async function removeExpired(
   ec2: EC2Client,
   database: string,
   liveVolumeId: string,
+  runningVerifications: () => Promise<readonly string[]>,
   now: number,
 ): Promise<void> {
   const [snapshots, volumes, hosts] = await Promise.all([
@@ -49,7 +52,8 @@ export async function removeExpired(
     if (id === liveVolumeId) continue;
     await remove('an expired volume', database, id, () => ec2.send(new DeleteVolumeCommand({ VolumeId: id })));
   }
-  for (const { id } of outlived(hosts, now))
+  const running = hosts.length > 0 ? await runningVerifications() : [];
+  for (const { id } of abandoned(hosts, running, now))
     await remove('a scratch host', database, id, () => ec2.send(new TerminateInstancesCommand({ InstanceIds: [id] })));
   const undated = expired([...snapshots, ...volumes], now).undated.map(({ id }) => id);
   if (undated.length > 0)
@@ -94,14 +98,16 @@ async function supersededVolumes(ec2: EC2Client, database: string): Promise<Kept
 }
 
 /** Those that have not begun to end. */
-async function scratchHosts(ec2: EC2Client, database: string): Promise<{ id: string; launchedAt: number }[]> {
-  const hosts: { id: string; launchedAt: number }[] = [];
+async function scratchHosts(ec2: EC2Client, database: string): Promise<ScratchHost[]> {
+  const hosts: ScratchHost[] = [];
   const alive = { Name: 'instance-state-name', Values: ['pending', 'running', 'stopping', 'stopped'] };
   const pages = paginateDescribeInstances({ client: ec2 }, { Filters: [...tagged(database, SCRATCH_ROLE), alive] });
   for await (const { Reservations = [] } of pages) {
-    // One that EC2 names no launch time of has not outlived anything yet.
-    for (const { InstanceId = '', LaunchTime } of Reservations.flatMap(({ Instances = [] }) => Instances))
-      hosts.push({ id: InstanceId, launchedAt: LaunchTime?.getTime() ?? Number.POSITIVE_INFINITY });
+    for (const { InstanceId: id = '', LaunchTime, Tags } of Reservations.flatMap(({ Instances = [] }) => Instances)) {
+      // One that EC2 names no launch time of is young.
+      const launchedAt = LaunchTime?.getTime() ?? Number.POSITIVE_INFINITY;
+      hosts.push({ id, execution: tag(Tags, EXECUTION_TAG) ?? '', launchedAt });
+    }
   }
   return hosts;
 }

@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { DatabaseState, HostState } from '../../../functions/core/state.ts';
 import {
+  abandoned,
   type Backup,
   expired,
   indispensable,
-  outlived,
   type Upkeep,
   type UpkeepCircumstances,
   upkeep,
@@ -194,11 +194,13 @@ describe('what is kept for a while', () => {
 });
 
 describe('a scratch host', () => {
-  const DAY = 86_400_000;
+  const QUARTER_HOUR = 15 * 60_000;
+  const host = (execution: string, launchedAt: number) => ({ id: `i-${execution}`, execution, launchedAt });
 
-  it('has lived too long after a day', () => {
-    const [young, old] = [{ launchedAt: NOW - DAY }, { launchedAt: NOW - DAY - 1 }];
-    expect(outlived([young, old], NOW)).toEqual([old]);
+  it('is abandoned when its verification does not run any more, a while after its launch', () => {
+    const over = host('over', NOW - QUARTER_HOUR - 1);
+    const hosts = [over, host('running', NOW - 10 * QUARTER_HOUR), host('young', NOW - QUARTER_HOUR)];
+    expect(abandoned(hosts, ['running'], NOW)).toEqual([over]);
   });
 });
 

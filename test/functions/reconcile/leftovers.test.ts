@@ -56,7 +56,12 @@ const everything = {
       {
         Instances: [
           { InstanceId: 'i-2', LaunchTime: new Date(NOW - 25 * HOUR) },
-          { InstanceId: 'i-young', LaunchTime: new Date(NOW - 23 * HOUR) },
+          { InstanceId: 'i-young', LaunchTime: new Date(NOW - 60_000) },
+          {
+            InstanceId: 'i-running',
+            LaunchTime: new Date(NOW - 3 * HOUR),
+            Tags: [{ Key: 'keeper:execution', Value: 'running' }],
+          },
           { InstanceId: 'i-unknown' },
         ],
       },
@@ -86,7 +91,7 @@ describe('what has had its time', () => {
   it('is removed, except for the live volume', async () => {
     const warn = mute();
     const account = new Account(everything);
-    await removeExpired(account.ec2, 'lighthouse', 'vol-live', NOW);
+    await removeExpired(account.ec2, 'lighthouse', 'vol-live', async () => ['running'], NOW);
     expect(account.removals).toEqual(removals);
     expect(warn).not.toHaveBeenCalled();
   });
@@ -94,7 +99,7 @@ describe('what has had its time', () => {
   it('is looked for by the tags that Keeper gave it', async () => {
     mute();
     const account = new Account({});
-    await removeExpired(account.ec2, 'lighthouse', 'vol-live', NOW);
+    await removeExpired(account.ec2, 'lighthouse', 'vol-live', async () => ['running'], NOW);
     const database = { 'tag:keeper:database': ['lighthouse'] };
     expect(account.filtersOf('DescribeSnapshotsCommand')).toEqual({
       ...database,
@@ -119,7 +124,7 @@ describe('what has had its time', () => {
       'vol-1': 'VolumeInUse',
       'i-1': 'OperationNotPermitted',
     });
-    await removeExpired(account.ec2, 'lighthouse', 'vol-live', NOW);
+    await removeExpired(account.ec2, 'lighthouse', 'vol-live', async () => ['running'], NOW);
     expect(account.removals).toEqual(removals);
     const database = 'lighthouse';
     expect(warn.mock.calls).toEqual([
@@ -132,7 +137,7 @@ describe('what has had its time', () => {
   it('stays when its date cannot be read, and is named', async () => {
     const warn = mute();
     const account = new Account({ DescribeSnapshotsCommand: { Snapshots: [{ SnapshotId: 'snap-1' }] } });
-    await removeExpired(account.ec2, 'lighthouse', 'vol-live', NOW);
+    await removeExpired(account.ec2, 'lighthouse', 'vol-live', async () => ['running'], NOW);
     expect(account.removals).toEqual([]);
     expect(warn.mock.calls).toEqual([
       [
