@@ -205,10 +205,16 @@ SELECT json_build_object(
 
 -- Rows are counted where they are stored: in the heap, so that nothing stands between the count and the pages, and those of
 -- a compressed chunk as the batches that they are kept in.
-SET enable_indexscan = off;
-SET enable_indexonlyscan = off;
-SET enable_bitmapscan = off;
-SET max_parallel_workers_per_gather = 0;
+CREATE FUNCTION pg_temp.count_rows(schema_name name, relation_name name) RETURNS bigint LANGUAGE plpgsql
+SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off
+SET max_parallel_workers_per_gather = 0 AS $$
+DECLARE
+  counted bigint;
+BEGIN
+  EXECUTE format('SELECT count(*) FROM ONLY %I.%I', schema_name, relation_name) INTO counted;
+  RETURN counted;
+END
+$$;
 SELECT set_config(name, 'off', false) FROM pg_settings WHERE name = 'timescaledb.enable_transparent_decompression';
 
 BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -245,7 +251,7 @@ BEGIN
   LOOP
     BEGIN
       counted := NULL;
-      EXECUTE format('SELECT count(*) FROM ONLY %I.%I', this.schema_name, this.relation_name) INTO counted;
+      counted := pg_temp.count_rows(this.schema_name, this.relation_name);
       RAISE SQLSTATE 'KC000'; -- gives the lock back; the variable stays
     EXCEPTION
       WHEN SQLSTATE 'KC000' THEN NULL;

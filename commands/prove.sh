@@ -30,7 +30,7 @@ readonly recovery_seconds=3600 # a clone's blocks come from S3 when they are fir
 # None of them reaches the report's limit: a task's output has 262,144 bytes at most.
 readonly most_findings=20 longest_finding=600
 
-shutdown -h +300 # the watchdog
+shutdown -h +780 # the watchdog: later than whoever waits gives up
 
 install -d -m 0700 "$run"
 
@@ -115,6 +115,11 @@ PYTHON
     --task-output "file://$run/report" || fail 'Step Functions did not take the report'
   stop_heartbeats
   exit 0
+}
+
+# Where nothing more can be looked at after a finding.
+report_if_found() {
+  if has_findings; then report; fi
 }
 
 # The disks that EBS provides, apart from the one with the operating system, which is partitioned. udev may give a disk
@@ -248,8 +253,7 @@ query() {
   docker exec -i --env "PGDATABASE=$1" --env PGCLIENTENCODING=UTF8 --env 'PGOPTIONS=-c search_path=pg_catalog
     -c client_min_messages=error -c default_transaction_read_only=off -c ignore_checksum_failure=off
     -c zero_damaged_pages=off -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0
-    -c enable_indexscan=off -c enable_indexonlyscan=off -c enable_bitmapscan=off -c enable_tidscan=on
-    -c max_parallel_workers_per_gather=0 -c jit=off' \
+    -c synchronous_commit=off -c max_parallel_workers_per_gather=0 -c jit=off' \
     "$container" psql -X -q -A -t -v ON_ERROR_STOP=1 -v census="$KEEPER_CENSUS" -v database="$1" -U postgres "${@:2}"
 }
 
@@ -311,7 +315,8 @@ SQL
     fact censusTakenAt "\"$taken\""
     read_expected
   else
-    found census "the census $KEEPER_CENSUS that was written before the snapshot is not in it: the end of the WAL is missing, or this is another volume"
+    found census "the census $KEEPER_CENSUS that was written before the snapshot is not in it:"\
+' the end of the WAL is missing, or this is another volume'
   fi
   checked census "$(seconds_since "$began")" "it has the census of $taken"
 }
@@ -383,9 +388,10 @@ WHERE NOT EXISTS (
 CREATE SCHEMA keeper_proof;
 CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA keeper_proof;
 CREATE EXTENSION IF NOT EXISTS pg_prewarm SCHEMA keeper_proof;
+CREATE EXTENSION IF NOT EXISTS pg_visibility SCHEMA keeper_proof;
 ALTER EXTENSION amcheck UPDATE;
 SELECT format('pg_catalog, keeper_proof, %s', string_agg(extnamespace::regnamespace::text, ', ')) AS path
-FROM pg_extension WHERE extname IN ('amcheck', 'pg_prewarm') \gset
+FROM pg_extension WHERE extname IN ('amcheck', 'pg_prewarm', 'pg_visibility') \gset
 SET search_path = :path;
 
 CREATE TABLE keeper_proof.expected (
@@ -451,8 +457,10 @@ FROM (
 ALTER TABLE keeper_proof.item ADD PRIMARY KEY (number);
 CREATE SEQUENCE keeper_proof.next_item;
 
--- Reads the item, and counts its rows where it has any. The last part of a heap goes to its end.
-CREATE FUNCTION keeper_proof.read(this keeper_proof.item) RETURNS bigint LANGUAGE plpgsql SET search_path = :path AS $$
+-- Reads the item, and counts its rows where it has any: in the heap, because an index would still have those of a page that
+-- is gone. The last part of a heap goes to its end.
+CREATE FUNCTION keeper_proof.read(this keeper_proof.item) RETURNS bigint LANGUAGE plpgsql SET search_path = :path
+SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off AS $$
 DECLARE
   counted bigint;
 BEGIN
@@ -466,7 +474,10 @@ BEGIN
   RETURN counted;
 END
 $$;
+-- What is wrong with the item, if anything. The visibility map knows pages that have been emptied, or cut off.
 CREATE FUNCTION keeper_proof.damage(this keeper_proof.item) RETURNS text LANGUAGE plpgsql SET search_path = :path AS $$
+DECLARE
+  blocks bigint := pg_relation_size(this.relation) / current_setting('block_size')::bigint;
 BEGIN
   IF this.kind = 'i' THEN
     PERFORM bt_index_check(this.relation::regclass);
@@ -476,6 +487,15 @@ BEGIN
     SELECT format('block %s: %s', blkno, msg)
     FROM verify_heapam(this.relation::regclass, on_error_stop => true, check_toast => true,
       startblock => this.first_block, endblock => this.last_block)
+    UNION ALL
+    SELECT format('block %s is marked all-visible, and is not', block)
+    FROM generate_series(this.first_block, coalesce(this.last_block, blocks - 1)) block,
+      pg_visibility(this.relation::regclass, block)
+    WHERE all_visible AND NOT pd_all_visible
+    UNION ALL
+    SELECT format('block %s is marked all-visible, and the file ends before it', block)
+    FROM generate_series(blocks, blocks + 999) block, pg_visibility_map(this.relation::regclass, block)
+    WHERE this.last_block IS NULL AND all_visible
     LIMIT 1
   );
 EXCEPTION WHEN OTHERS THEN
@@ -507,7 +527,8 @@ BEGIN
       problem := keeper_proof.damage(this);
       this.check_seconds := extract(epoch FROM clock_timestamp() - began);
       IF problem IS NOT NULL THEN
-        CALL keeper_proof.find(CASE this.kind WHEN 'i' THEN 'indexes' ELSE 'heaps' END, this.relation, 'is damaged: %s', problem);
+        CALL keeper_proof.find(CASE this.kind WHEN 'i' THEN 'indexes' ELSE 'heaps' END, this.relation, 'is damaged: %s',
+          problem);
       END IF;
     END IF;
     UPDATE keeper_proof.item
@@ -643,14 +664,14 @@ find_clone
 install_docker
 pull_image
 mount_clone
-! has_findings || report
+report_if_found
 check_data_directory
-! has_findings || report
+report_if_found
 recover
-! has_findings || report
+report_if_found
 check_catalog
-! has_findings || report
+report_if_found
 check_census
 check_timescaledb
-[[ $KEEPER_LEVEL != full ]] || check_contents
+if [[ $KEEPER_LEVEL == full ]]; then check_contents; fi
 report

@@ -1,10 +1,13 @@
-import { EventEmitter, once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { EventEmitter } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Host, RunResult } from '../../drill/hosts/host.ts';
 import { RealHosts } from '../../drill/hosts/real.ts';
+import { readCommand } from '../../infra/command.ts';
+
+export { readCommand as command } from '../../infra/command.ts';
 
 /** Whether this machine can run hosts with real disks and a real PostgreSQL. */
 export const canRunHosts = process.platform === 'linux' && process.getuid?.() === 0;
@@ -12,6 +15,17 @@ export const canRunHosts = process.platform === 'linux' && process.getuid?.() ==
 export const ADDRESS = '10.0.0.100';
 export const PASSWORD_PARAMETER = '/keeper/lighthouse/password';
 const IMAGE = 'timescale/timescaledb@sha256:0000';
+
+/** An extension of this name with the views that TimescaleDB has, and something in them. */
+export const TIMESCALEDB = `cd "$(echo /usr/share/postgresql/*/extension)"
+echo "default_version = '2.19.3'" >timescaledb.control
+cat >timescaledb--2.19.3.sql <<'SQL'
+CREATE SCHEMA timescaledb_information;
+CREATE VIEW timescaledb_information.hypertables AS SELECT 1 AS n;
+CREATE VIEW timescaledb_information.chunks AS SELECT n % 2 = 0 AS is_compressed FROM generate_series(1, 5) n;
+CREATE VIEW timescaledb_information.continuous_aggregates AS SELECT 1 AS n;
+CREATE VIEW timescaledb_information.jobs AS SELECT n FROM generate_series(1, 3) n;
+SQL`;
 
 interface Call {
   readonly action: string;
@@ -21,7 +35,7 @@ interface Call {
 /** The two services that hosts call, as far as these tests need them: JSON 1.0/1.1 over a Unix socket. */
 class FakeAws {
   readonly calls: Call[] = [];
-  readonly #events = new EventEmitter();
+  readonly #events = new EventEmitter().setMaxListeners(0);
   readonly parameters = new Map<string, string>();
   readonly #server = createServer((request, response) => {
     let body = '';
@@ -32,16 +46,32 @@ class FakeAws {
       const action = String(request.headers['x-amz-target']).split('.')[1] ?? '';
       const input = JSON.parse(body) as Record<string, unknown>;
       this.calls.push({ action, input });
-      this.#events.emit(action, { action, input });
+      this.#events.emit('call', { action, input });
       const { status, answer } = this.#answer(action, input);
       response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' }).end(JSON.stringify(answer));
     });
   });
 
   /** Resolves with the next call of this action. */
-  async called(action: string): Promise<Call> {
-    const [call] = await once(this.#events, action);
-    return call;
+  called(action: string): Promise<Call> {
+    return this.#next((call) => call.action === action);
+  }
+
+  /** Resolves with the call that ends the task. */
+  ended(taskToken: string): Promise<Call> {
+    const ends = ['SendTaskSuccess', 'SendTaskFailure'];
+    return this.#next(({ action, input }) => ends.includes(action) && input['taskToken'] === taskToken);
+  }
+
+  #next(matches: (call: Call) => boolean): Promise<Call> {
+    return new Promise((resolve) => {
+      const look = (call: Call) => {
+        if (!matches(call)) return;
+        this.#events.off('call', look);
+        resolve(call);
+      };
+      this.#events.on('call', look);
+    });
   }
 
   #answer(action: string, input: Record<string, unknown>): { status: number; answer: unknown } {
@@ -138,6 +168,40 @@ export class Stage {
     return volumeId;
   }
 
+  /** A volume with the content of the snapshot. */
+  async clone(snapshotId: string): Promise<string> {
+    const volumeId = `vol-${(this.#made++).toString(16).padStart(17, '0')}`;
+    await this.hosts.createVolume({ volumeId, sizeGiB: 8 }, snapshotId);
+    return volumeId;
+  }
+
+  /**
+   * Boots a scratch host with these volumes, as the launcher does.
+   *
+   * @returns how the task ends that waits for it
+   */
+  async prove(
+    volumeIds: readonly string[],
+    extra: Readonly<Record<string, string>> = {},
+    script = readCommand('prove'),
+  ): Promise<{ host: TestHost; answer: Promise<Call> }> {
+    const host = await this.host();
+    for (const volumeId of volumeIds) await host.host.attach({ volumeId, sizeGiB: 8 });
+    const taskToken = `proof by ${host.instanceId}`;
+    const answer = this.aws.ended(taskToken);
+    const environment = {
+      KEEPER_DATABASE: 'lighthouse',
+      KEEPER_REGION: 'us-east-1',
+      KEEPER_IMAGE: IMAGE,
+      KEEPER_TASK_TOKEN: taskToken,
+      KEEPER_CENSUS: '',
+      KEEPER_LEVEL: 'full',
+      ...extra,
+    };
+    host.host.boot(withExports(script, environment));
+    return { host, answer };
+  }
+
   /** A host that serves a new database. */
   async serving(extra: Readonly<Record<string, string>> = {}): Promise<{ host: TestHost; volumeId: string }> {
     const volumeId = await this.volume();
@@ -164,8 +228,10 @@ export class Stage {
   }
 }
 
-export function command(name: string): string {
-  return readFileSync(new URL(`../../commands/${name}.sh`, import.meta.url), 'utf8');
+/** A command as user data: the launcher inserts these below its first line. */
+function withExports(script: string, environment: Readonly<Record<string, string>>): string {
+  const exports = Object.entries(environment).map(([name, value]) => `export ${name}='${value}'`);
+  return script.replace('\n', `\n${exports.join('\n')}\n`);
 }
 
 export class TestHost {
@@ -193,8 +259,7 @@ export class TestHost {
       KEEPER_FORMAT_BLANK: 'false',
       ...extra,
     };
-    const exports = Object.entries(environment).map(([name, value]) => `export ${name}='${value}'`);
-    this.host.boot(command('takeover').replace('\n', `\n${exports.join('\n')}\n`));
+    this.host.boot(withExports(readCommand('takeover'), environment));
   }
 
   /** Boots it; resolves when it waits for the volume. */
@@ -230,7 +295,7 @@ export class TestHost {
   }
 
   release(volumeId: string): Promise<RunResult> {
-    return this.run(command('release'), { SSM_volumeId: volumeId });
+    return this.run(readCommand('release'), { SSM_volumeId: volumeId });
   }
 
   /** The volume, which it has released, goes; resolves when it waits for it again. */
@@ -239,9 +304,15 @@ export class TestHost {
     await this.run('while [[ -e /var/lib/keeper/released ]]; do sleep 0.02; done', {}, 20);
   }
 
-  sql(statement: string): Promise<RunResult> {
-    return this.run('docker exec keeper-postgres psql -X -A -t -q -U postgres -c "$STATEMENT"', {
+  sql(statement: string, database = 'postgres'): Promise<RunResult> {
+    const psql = 'psql -X -A -t -q -v ON_ERROR_STOP=1 -U postgres -c "$STATEMENT"';
+    return this.run(`docker exec --env PGDATABASE="$DATABASE" keeper-postgres ${psql}`, {
+      DATABASE: database,
       STATEMENT: statement,
     });
+  }
+
+  census(id: string): Promise<RunResult> {
+    return this.run(readCommand('census'), { SSM_census: id });
   }
 }
