@@ -11,11 +11,12 @@ import { hostLost } from './scenarios/host-lost.ts';
 import { scaleUp } from './scenarios/scale-up.ts';
 import type { Scenario } from './scenarios/scenario.ts';
 import { spotInterruption } from './scenarios/spot-interruption.ts';
+import { verifyBackup } from './scenarios/verify-backup.ts';
 import { chooseEngine, installPackages, requireRoom } from './system.ts';
 import { openView, painter, type View } from './view.ts';
 
 /** The first is the default. */
-const SCENARIOS: readonly Scenario[] = [spotInterruption, hostLost, scaleUp, growVolume];
+const SCENARIOS: readonly Scenario[] = [spotInterruption, hostLost, scaleUp, growVolume, verifyBackup];
 const SCENARIO_NAMES = SCENARIOS.map(({ name }) => name).join(', ');
 
 const USAGE = `npm run drill -- [SCENARIO] [--json] [--seed N] [--engine auto|docker|process|modelled] [--image REF]

@@ -65,10 +65,35 @@ export async function inspect(host: Host): Promise<HostFacts> {
   };
 }
 
+const PAGE = `#!/bin/bash
+set -euo pipefail
+path=$(docker exec keeper-postgres psql -X -q -A -t -U postgres -d postgres -c "SELECT pg_relation_filepath('$TABLE')")
+xfs_bmap "/data/pgdata/$path"
+`;
+
+/**
+ * Where on its volume the first page of a table is.
+ *
+ * @returns in bytes, from the beginning of the volume
+ * @throws Error when the host does not serve, or the table has no page on the disk
+ */
+export async function findPage(host: Host, table: string): Promise<number> {
+  const script = { document: 'page', script: PAGE, environment: { TABLE: table }, timeoutSeconds: 10 };
+  const { exitCode, stdout, stderr } = await host.run(script);
+  // xfs_bmap(8): the first extent, in units of 512 bytes, e.g. `0: [0..127]: 192..319`
+  const [, block] = /^\s*0: \[0\.\.\d+\]: (\d+)\.\./m.exec(stdout) ?? [];
+  if (exitCode !== 0 || block === undefined)
+    throw new Error(`${table} is not found on the volume: ${stderr || stdout}`);
+  return Number(block) * 512;
+}
+
 /** What failed on a host, in a sentence, if that is what happened. A verification that comes too early has not failed. */
 export function failureOf({ kind, subject, detail }: Happening): string | undefined {
   if (kind === 'takeover' && detail['failure'] !== undefined) {
     return `the takeover on ${subject} failed: ${detail['failure']}`;
+  }
+  if (kind === 'proof' && detail['failure'] !== undefined) {
+    return `the verification on ${subject} could not be done: ${detail['failure']}`;
   }
   if (kind === 'output' && /^takeover: (?!.* (waits for|was released here) )/.test(String(detail['line']))) {
     return `${subject}: ${detail['line']}`;

@@ -20,6 +20,8 @@ export interface DrillReport {
   readonly lostRows: number | null;
   /** Since the beginning: the notice, the loss, the request. */
   readonly steps: readonly { readonly name: string; readonly startedAtSeconds: number; readonly seconds: number }[];
+  /** In which this was not as it is in AWS: one sentence each. */
+  readonly notes: readonly string[];
   /** By `service:Operation`. */
   readonly awsCalls: Readonly<Record<string, number>>;
   readonly deniedCalls: readonly string[];
@@ -57,6 +59,7 @@ export function abandoned(what: Pick<DrillReport, 'scenario' | 'seed' | 'engine'
     acknowledgedRows: 0,
     lostRows: null,
     steps: [],
+    notes: [],
     awsCalls: {},
     deniedCalls: [],
     unusedPermissions: [],
@@ -89,6 +92,7 @@ export function renderReport(report: DrillReport): string {
   return [
     `${report.scenario}, seed ${report.seed}, ${describeEngine(report.engine)}`,
     ...steps,
+    ...report.notes,
     ...(report.ok && downtime > 0
       ? [
           `Of the downtime, AWS, Linux and PostgreSQL took ${floor.toFixed(1)} s, Keeper ${(downtime - floor).toFixed(1)} s.`,

@@ -8,6 +8,8 @@ export const SABOTAGES = {
   'hanging-unmount': 'a process keeps the volume busy, so that it cannot be unmounted',
   'corrupt-takeover': "the new host's user data is cut off in the middle",
   'new-host-fails': 'PostgreSQL does not start on the new host (scale-up): then the drill is to see it go back',
+  'damaged-backup':
+    'random bytes get into a table of the snapshot (verify-backup): then the drill is to see the verification fail',
 } as const;
 
 export type Sabotage = keyof typeof SABOTAGES;
@@ -36,6 +38,13 @@ const AFTER_SECONDS = 5;
 /** Breaks it, from now on. */
 export function sabotage(how: Sabotage, stage: Stage, sourceId: string): void {
   const { cloud, ec2 } = stage.local;
+  if (how === 'damaged-backup') {
+    cloud.onHappening(({ kind, subject, detail }) => {
+      if (kind !== 'snapshot' || detail['state'] !== 'pending') return;
+      stage.damage(subject).catch((error: Error) => cloud.fail(error));
+    });
+    return;
+  }
   const change = ON_NEW_HOST[how];
   if (change) {
     cloud.onHappening(({ kind, subject, detail }) => {

@@ -1,18 +1,20 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { IMAGE_TAG, ROLE_TAG, SCRATCH_ROLE } from '../functions/core/tags.ts';
 import { type Clock, RealClock } from './cloud/clock.ts';
 import type { Cloud, Happening } from './cloud/kernel.ts';
 import { sampleLatency } from './cloud/latencies.ts';
 import { type CommandStep, parseSteps } from './cloud/ssm.ts';
 import { EndpointServer } from './cloud/wire/server.ts';
-import { diagnose, failureOf, type HostFacts, inspect } from './diagnosis.ts';
+import { diagnose, failureOf, findPage, type HostFacts, inspect } from './diagnosis.ts';
+import { CLIENT_TABLE, readCopy } from './examination.ts';
 import type { HostRuntime } from './hosts/host.ts';
 import { ModelledHosts, type ModelledHostsOptions } from './hosts/modelled.ts';
 import { directoryName } from './hosts/real/leftovers.ts';
 import type { Outcome } from './hosts/real/processes.ts';
 import { RealHosts } from './hosts/real.ts';
 import { unlessAborted } from './interruption.ts';
-import { Ledger, type LedgerProgress } from './ledger/ledger.ts';
+import { type AcknowledgedRow, Ledger, type LedgerProgress } from './ledger/ledger.ts';
 import { createLocalCloud, type LocalCloud } from './local-cloud.ts';
 import { PromiseWatch } from './promises.ts';
 import type { DrillReport } from './report.ts';
@@ -21,6 +23,7 @@ import type { DrillReport } from './report.ts';
 export interface Account {
   readonly acknowledged: number;
   readonly lost: number;
+  readonly rows: readonly AcknowledgedRow[];
   /** Times without acknowledged commits, in milliseconds since the epoch. */
   readonly gaps: readonly { readonly from: number; readonly to: number }[];
 }
@@ -42,6 +45,13 @@ export interface Stage {
   diagnose(instanceId: string, circumstances: { readonly afterCrash: boolean }): Promise<string[]>;
   /** What the serving host has. @throws Error when this one does not serve */
   inspect(instanceId: string): Promise<HostFacts>;
+  /**
+   * Looks into a copy of a snapshot: the numbers of the client's rows that are in it.
+   * @throws Error when no database starts from it
+   */
+  rowsIn(snapshotId: string): Promise<ReadonlySet<number>>;
+  /** Puts random bytes into the client's table in a snapshot. */
+  damage(snapshotId: string): Promise<void>;
   /** Ends everything and removes what it made, also in the middle of something. */
   close(): Promise<void>;
 }
@@ -62,10 +72,13 @@ export interface StageOptions {
 }
 
 /** The part of a stage that depends on the kind of its hosts. */
-type Scenery = Pick<Stage, 'local' | 'connect' | 'diagnose' | 'inspect'>;
+type Scenery = Pick<Stage, 'local' | 'connect' | 'diagnose' | 'inspect' | 'rowsIn' | 'damage'>;
 
 const POLL_MS = 100;
 const FIRST_BOOT_MS = 120_000;
+/** Damage is done to the middle of a page of 8192 bytes, where its rows are. */
+const DAMAGE_AT = 4096;
+const DAMAGED_BYTES = 64;
 
 /**
  * Deploys the app and lets the database come up for the first time; until then AWS takes no time.
@@ -118,6 +131,11 @@ async function realScenery(
           if (steps.length > 0) cloud.record('takeover', instanceId, { steps });
         },
         onUserDataEnd: (instanceId, outcome) => {
+          if (local.ec2.machine(instanceId)?.tags.get(ROLE_TAG) === SCRATCH_ROLE) {
+            const failure = proofFailure(outcome);
+            if (failure !== undefined) cloud.record('proof', instanceId, { failure });
+            return;
+          }
           const failure = takeoverFailure(outcome);
           if (failure !== undefined) cloud.record('takeover', instanceId, { steps: [], failure });
         },
@@ -139,8 +157,8 @@ async function realScenery(
       return {
         onProgress: (listener) => ledger.onProgress(listener),
         stop: async () => {
-          const { acknowledged, lost, gaps } = await ledger.stop();
-          return { acknowledged, lost: lost.length, gaps };
+          const { acknowledged, lost, rows, gaps } = await ledger.stop();
+          return { acknowledged, lost: lost.length, rows, gaps };
         },
       };
     },
@@ -152,6 +170,18 @@ async function realScenery(
       const host = local.ec2.machine(instanceId)?.host;
       if (!host) throw new Error(`${instanceId} does not run`);
       return inspect(host);
+    },
+    rowsIn: async (snapshotId) => {
+      const { sizeGiB, machine } = holderOf(local, database);
+      const image = machine.tags.get(IMAGE_TAG) ?? '';
+      return readCopy(local.hosts, { snapshotId, sizeGiB, image, like: machine.identity });
+    },
+    damage: async (snapshotId) => {
+      const { host } = holderOf(local, database).machine;
+      if (!host) throw new Error('the host that holds the volume does not run');
+      const offset = await findPage(host, CLIENT_TABLE);
+      const bytes = Buffer.from(local.cloud.random.fork('damage').hex(2 * DAMAGED_BYTES), 'hex');
+      await local.hosts.damage(snapshotId, offset + DAMAGE_AT, bytes);
     },
   };
 }
@@ -177,6 +207,14 @@ function takeoverFailure({ exitCode, stdout, stderr }: Outcome): string | undefi
   const words = stderr.trim().split('\n');
   const last = words.findLast((line) => line.startsWith('takeover: ')) ?? words.at(-1);
   return `exit code ${exitCode}${last ? `, ${last.replace(/^\S*\/part-001: |^takeover: /, '')}` : ', and it said nothing'}`;
+}
+
+/** Why a verification on a scratch host could not be done, in its own last words. */
+function proofFailure({ exitCode, stderr }: Outcome): string | undefined {
+  if (exitCode === 0) return undefined;
+  const words = stderr.trim().split('\n');
+  const last = words.findLast((line) => line.startsWith('prove: ')) ?? words.at(-1);
+  return `exit code ${exitCode}${last ? `, ${last.replace(/^prove: /, '')}` : ', and it said nothing'}`;
 }
 
 async function modelledScenery(
@@ -206,7 +244,7 @@ async function modelledScenery(
         onProgress: (listener) => void report(listener),
         stop: async () => {
           stopped = true;
-          return client.ledger();
+          return { ...client.ledger(), rows: client.rows() };
         },
       };
     },
@@ -215,6 +253,8 @@ async function modelledScenery(
       const volume = local.hosts.volume(local.ssm.parameterValue(`/keeper/${database}/volume-id`));
       return { fileSystemGiB: volume?.fileSystemGiB ?? 0 };
     },
+    rowsIn: async (snapshotId) => local.hosts.rowsIn(snapshotId),
+    damage: async (snapshotId) => local.hosts.damage(snapshotId, `random bytes in ${CLIENT_TABLE}`),
   };
 }
 
@@ -257,6 +297,15 @@ async function unlessItFails<T>(cloud: Cloud, promise: Promise<T>): Promise<T> {
 
 function doesNotComeUp(reason: string): string {
   return `the database does not come up for the first time: ${reason}`;
+}
+
+/** @throws Error when no host holds the volume */
+function holderOf({ ec2, ssm }: LocalCloud<HostRuntime>, database: string) {
+  const id = ssm.parameterValue(`/keeper/${database}/volume-id`);
+  const volume = ec2.volumes().find(({ volumeId }) => volumeId === id);
+  const machine = ec2.machine(volume?.attachment?.instanceId ?? '');
+  if (!volume || !machine) throw new Error(`no host holds the volume ${id}`);
+  return { sizeGiB: volume.sizeGiB, machine };
 }
 
 function addressOf({ cloud }: LocalCloud<HostRuntime>): string {

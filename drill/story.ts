@@ -12,6 +12,8 @@ export interface Part {
 
 /** Steps of the scripts on hosts that the operating system, the image or PostgreSQL take. Their names stand in commands/*.sh. */
 const FLOOR_STEPS = new Set(['stop-database', 'unmount', 'install-docker', 'pull-image', 'mount', 'start-database']);
+/** What commands/prove.sh prints when a check is over. */
+const CHECK_TOOK = /^prove: (\S+) took ([\d.]+) s$/;
 /** The takeover waits most of its time; that is not a part of anything. */
 const IDLE_STEPS = new Set(['wait-for-volume', 'report-armed']);
 
@@ -24,6 +26,8 @@ export function partsOf(happenings: readonly Happening[], volumeId: string): Par
     ...volumeParts(happenings, volumeId),
     ...launchParts(happenings),
     ...hostParts(happenings),
+    ...backupParts(happenings),
+    ...proofParts(happenings),
   ].sort((a, b) => a.from - b.from || a.to - b.to);
 }
 
@@ -47,7 +51,7 @@ export function floorWithin(parts: readonly Part[], window: { readonly from: num
   return covered;
 }
 
-/** States of the relocate machine by the names that a person sees in the console. */
+/** States of the machines by the names that a person sees in the console. */
 const SHOWN_STATES = new Set([
   'Arm a replacement',
   'Checkpoint',
@@ -55,6 +59,7 @@ const SHOWN_STATES = new Set([
   'Ask the host',
   'Verify',
   'Retire the source',
+  'Keep the evidence',
 ]);
 
 function workflowParts(happenings: readonly Happening[]): Part[] {
@@ -167,6 +172,80 @@ function launchParts(happenings: readonly Happening[]): Part[] {
     pending.delete(subject);
   }
   return parts;
+}
+
+/** The census in the serving database, and the snapshot after it. */
+function backupParts(happenings: readonly Happening[]): Part[] {
+  const parts: Part[] = [];
+  const begun = new Map<string, number>();
+  for (const { kind, subject, at, detail } of happenings) {
+    const isCensus = kind === 'command' && String(detail['document']).endsWith('-census');
+    if (!isCensus && kind !== 'snapshot') continue;
+    const from = begun.get(subject);
+    if (from === undefined) begun.set(subject, at);
+    else if (detail['phase'] === 'ended') parts.push({ name: 'census', from, to: at, floor: false });
+    else if (detail['state'] === 'completed') parts.push({ name: 'snapshot', from, to: at, floor: false });
+  }
+  return parts;
+}
+
+/** What prove.sh reports to Step Functions. */
+interface ProofReport {
+  readonly checks: readonly { readonly name: string; readonly seconds: number }[];
+  readonly seconds: number;
+}
+
+/** The scratch hosts, of which nothing is floor: the database serves meanwhile. */
+function proofParts(happenings: readonly Happening[]): Part[] {
+  return happenings.flatMap(({ kind, subject, at, detail }) => {
+    if (kind !== 'call' || subject !== 'states:SendTaskSuccess') return [];
+    const { output } = detail['input'] as { output: string };
+    const report = JSON.parse(output) as Partial<ProofReport>;
+    if (!report.checks || report.seconds === undefined) return [];
+    const host = String(detail['caller']);
+    const began = at - report.seconds * 1000;
+    return [...scratchLaunch(happenings, host, began), ...proofSteps(checksOn(host, happenings, report, at), began)];
+  });
+}
+
+function scratchLaunch(happenings: readonly Happening[], host: string, began: number): Part[] {
+  const since = (state: string) =>
+    happenings.find(
+      ({ kind, subject, detail }) => kind === 'instance-state' && subject === host && detail['state'] === state,
+    )?.at;
+  const [pending, running] = [since('pending'), since('running')];
+  if (pending === undefined || running === undefined) return [];
+  return [
+    { name: 'launch scratch host', from: pending, to: running, floor: false },
+    { name: 'boot scratch host', from: running, to: began, floor: false },
+  ];
+}
+
+/** One check is over when the script says so. Modelled hosts say nothing, and check one after the other until the end. */
+function checksOn(host: string, happenings: readonly Happening[], { checks = [] }: Partial<ProofReport>, end: number) {
+  const said = happenings.flatMap(({ kind, subject, at, detail }) => {
+    const [, name, seconds] = (kind === 'output' && subject === host && CHECK_TOOK.exec(String(detail['line']))) || [];
+    return name === undefined ? [] : [{ name, from: at - Number(seconds) * 1000, to: at }];
+  });
+  if (said.length > 0) return said;
+  let to = end;
+  return checks.toReversed().map(({ name, seconds }) => {
+    const check = { name, from: to - seconds * 1000, to };
+    to = check.from;
+    return check;
+  });
+}
+
+/** The first check is the first that needs the clone; those after the recovery overlap, so they are one step. */
+function proofSteps(checks: readonly Omit<Part, 'floor'>[], began: number): Part[] {
+  const mounted = checks.find(({ name }) => name === 'mount');
+  const recovery = checks.find(({ name }) => name === 'recovery');
+  const end = Math.max(...checks.map(({ to }) => to));
+  return [
+    ...(mounted ? [{ name: 'install-docker, pull-image', from: began, to: mounted.from, floor: false }] : []),
+    ...(recovery ? [{ ...recovery, floor: false }] : []),
+    ...(recovery && end > recovery.to ? [{ name: 'checks', from: recovery.to, to: end, floor: false }] : []),
+  ];
 }
 
 function hostParts(happenings: readonly Happening[]): Part[] {

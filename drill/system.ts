@@ -15,7 +15,7 @@ const PROGRAMS: Readonly<Record<string, string>> = {
   losetup: 'mount',
   hostname: 'hostname',
   curl: 'curl',
-  python3: 'python3-minimal',
+  python3: 'python3',
   postgres: 'postgresql',
 };
 /** What the volumes of a drill write, and a half more. */

@@ -201,20 +201,27 @@ function describe(happening: Happening): readonly [text: string, tone?: Tone] | 
         : [`${subject} is ${detail['state']}`];
     case 'volume-attachment': {
       const state = String(detail['state']);
+      const volume = detail['snapshotId'] === undefined ? 'the volume' : `a clone of ${detail['snapshotId']}`;
       return detail['root']
         ? undefined
-        : [`the volume is ${state} ${state.startsWith('detach') ? 'from' : 'to'} ${host}`];
+        : [`${volume} is ${state} ${state.startsWith('detach') ? 'from' : 'to'} ${host}`];
     }
     case 'volume-modification':
       return detail['progress'] === 0
         ? [`the volume is to have ${detail['sizeGiB']} GiB: ${detail['state']}`]
         : undefined;
+    case 'snapshot':
+      return [`the snapshot ${subject} is ${detail['state']}`, detail['state'] === 'error' ? 'bad' : 'plain'];
     case 'address':
       return detail['state'] === 'assigned' ? [`the address leads to ${host}`] : undefined;
     case 'command':
       return detail['phase'] === 'ended' && detail['exitCode'] === 0
         ? [`${String(detail['document']).replace(/^.*-/, '')} on ${host} is done`]
         : undefined;
+    case 'output': {
+      const [, said] = /^prove: (.*)/.exec(String(detail['line'])) ?? [];
+      return said === undefined ? undefined : [`${subject}: ${said}`, / took [\d.]+ s$/.test(said) ? 'plain' : 'bad'];
+    }
     case 'takeover':
       return Array.isArray(detail['steps']) && detail['steps'].some(({ name }) => name === 'start-database')
         ? [`PostgreSQL serves on ${subject}`, 'good']
@@ -239,4 +246,9 @@ const STORY_STATES: Readonly<Record<string, readonly [text: string, tone?: Tone]
   'Move the volume': ['a replacement is armed: volume and address go over to it'],
   'Retire the source': ['a write has proven the host that serves; the other one goes'],
   Relocated: ['relocated', 'good'],
+  'Take the census: find the host': ['a census first, inside of the database that it counts'],
+  'Prove it': ['a scratch host with a clone of the snapshot'],
+  'Keep the evidence': ['the scratch host has reported; its evidence goes to S3'],
+  Proven: ['proven', 'good'],
+  'Backed up and proven': ['backed up and proven', 'good'],
 };

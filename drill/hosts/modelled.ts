@@ -128,6 +128,11 @@ export class ModelledHosts implements HostRuntime {
     content.censuses = content.censuses.slice(0, -1);
   }
 
+  /** The numbers of the rows that clients wrote to a volume or have in a snapshot. */
+  rowsIn(id: string): ReadonlySet<number> {
+    return new Set([...this.#content(id).rows.values()].flatMap((rows) => [...rows]));
+  }
+
   volume(volumeId: string): VolumeView | undefined {
     this.#settle();
     const disk = this.#disks.get(volumeId);

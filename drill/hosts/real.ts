@@ -145,6 +145,11 @@ export class RealHosts implements HostRuntime {
     return this.#pool.delete(snapshotId);
   }
 
+  /** Fault: bytes of a snapshot change by themselves. @param offset in bytes, from the beginning of the volume */
+  damage(snapshotId: string, offset: number, bytes: Uint8Array): Promise<void> {
+    return this.#pool.overwrite(snapshotId, offset, bytes);
+  }
+
   /** argv that runs `command` where the database's clients are: outside of all hosts, in the same network. */
   onClient(command: readonly string[]): readonly string[] {
     return this.#network.onClient(command);

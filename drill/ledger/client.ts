@@ -16,17 +16,18 @@ const CHECK_MS = 120_000;
 
 const clock = new RealClock();
 const options: ClientOptions = JSON.parse(process.argv[2] ?? '');
-let acknowledged: [number: number, at: number][] = [];
+let acknowledged: [number: number, sentAt: number, acknowledgedAt: number][] = [];
 let unanswered: number[] = [];
 let stopping = false;
 
-function say(message: ClientMessage): void {
-  process.stdout.write(`${JSON.stringify(message)}\n`);
+/** Resolves when all of it is on its way. */
+function say(message: ClientMessage): Promise<void> {
+  return new Promise((resolve) => process.stdout.write(`${JSON.stringify(message)}\n`, () => resolve()));
 }
 
 function reportProgress(): void {
   if (acknowledged.length + unanswered.length === 0) return;
-  say({ kind: 'progress', acknowledged, unanswered });
+  void say({ kind: 'progress', acknowledged, unanswered });
   acknowledged = [];
   unanswered = [];
 }
@@ -66,9 +67,10 @@ async function turn(): Promise<void> {
 
 async function write(client: pg.Client): Promise<void> {
   const number = next++;
+  const sentAt = clock.now();
   try {
     await client.query({ name: 'write', text: 'INSERT INTO drill.ledger (number) VALUES ($1)', values: [number] });
-    acknowledged.push([number, clock.now()]);
+    acknowledged.push([number, sentAt, clock.now()]);
   } catch (error) {
     unanswered.push(number);
     throw error;
@@ -133,5 +135,5 @@ const reports = (async () => {
 await Promise.all([workers, reports]);
 reportProgress();
 const table = await eventually((client) => client.query<{ number: string }>('SELECT number FROM drill.ledger'));
-say({ kind: 'table', numbers: table.rows.map((row) => Number(row.number)) });
+await say({ kind: 'table', numbers: table.rows.map((row) => Number(row.number)) });
 process.exit(0);

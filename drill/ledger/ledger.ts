@@ -28,8 +28,17 @@ export interface Gap {
   readonly to: number;
 }
 
+/** A row whose commit was acknowledged; times in milliseconds since the epoch. */
+export interface AcknowledgedRow {
+  readonly number: number;
+  readonly sentAt: number;
+  readonly acknowledgedAt: number;
+}
+
 export interface LedgerReport {
   readonly acknowledged: number;
+  /** Those that were acknowledged. */
+  readonly rows: readonly AcknowledgedRow[];
   /** Sent and never answered: neither lost nor there. */
   readonly unanswered: number;
   /** Acknowledged, and not in the table. */
@@ -45,7 +54,7 @@ export const GAP_MS = 250;
 
 /** A client outside of all hosts that writes all the while, and the record of what it was told. */
 export class Ledger {
-  readonly #acknowledged: (readonly [number: number, at: number])[] = [];
+  readonly #acknowledged: AcknowledgedRow[] = [];
   readonly #listeners: ((progress: LedgerProgress) => void)[] = [];
   #unanswered = 0;
   #process: ChildProcess | undefined;
@@ -81,12 +90,13 @@ export class Ledger {
     if (!this.#table) throw new Error('the ledger was not started');
     this.#process?.stdin?.end();
     const table = new Set(await this.#table);
-    const times = this.#acknowledged.map(([, at]) => at).sort((a, b) => a - b);
+    const times = this.#acknowledged.map(({ acknowledgedAt }) => acknowledgedAt).sort((a, b) => a - b);
     const gaps = times.slice(1).map((to, i) => ({ from: times[i] ?? to, to }));
     return {
       acknowledged: times.length,
+      rows: this.#acknowledged,
       unanswered: this.#unanswered,
-      lost: this.#acknowledged.map(([number]) => number).filter((number) => !table.has(number)),
+      lost: this.#acknowledged.map(({ number }) => number).filter((number) => !table.has(number)),
       gaps: gaps.filter(({ from, to }) => to - from > GAP_MS),
       longestGap: gaps.reduce((longest, gap) => (gap.to - gap.from > longest.to - longest.from ? gap : longest), {
         from: 0,
@@ -115,9 +125,11 @@ export class Ledger {
   }
 
   #enter({ acknowledged, unanswered }: Extract<ClientMessage, { kind: 'progress' }>): void {
-    this.#acknowledged.push(...acknowledged);
+    for (const [number, sentAt, acknowledgedAt] of acknowledged) {
+      this.#acknowledged.push({ number, sentAt, acknowledgedAt });
+    }
     this.#unanswered += unanswered.length;
-    const lastAcknowledgedAt = this.#acknowledged.at(-1)?.[1];
+    const lastAcknowledgedAt = this.#acknowledged.at(-1)?.acknowledgedAt;
     if (lastAcknowledgedAt === undefined) return;
     const progress = { acknowledged: this.#acknowledged.length, unanswered: this.#unanswered, lastAcknowledgedAt };
     for (const listener of this.#listeners) listener(progress);

@@ -9,8 +9,11 @@ export interface ClientOptions {
 export type ClientMessage =
   | {
       readonly kind: 'progress';
-      /** Rows whose commit the server has acknowledged since the last message: number, and when (ms since the epoch). */
-      readonly acknowledged: readonly (readonly [number: number, at: number])[];
+      /**
+       * Rows whose commit the server has acknowledged since the last message: number, and when it was sent
+       * and acknowledged (ms since the epoch).
+       */
+      readonly acknowledged: readonly (readonly [number: number, sentAt: number, acknowledgedAt: number])[];
       /** Rows that were sent and never answered: they may or may not be there, and are never sent again. */
       readonly unanswered: readonly number[];
     }

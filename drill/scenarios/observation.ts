@@ -5,7 +5,7 @@ import type { Account, Stage, Writer } from '../stage.ts';
 import type { Scenario } from './scenario.ts';
 
 /** After which a drill is called failed: the notice, and twice as long again. */
-const LIMIT_MS = 360_000;
+const LIMIT_SECONDS = 360;
 /** A pause beside the work's own that is no checkpoint's hiccup any more. */
 export const PAUSE_MS = 1_000;
 /** So long without a commit, although nobody has stopped the database, is a reason to look at its host. */
@@ -74,15 +74,15 @@ export class Observation {
 
   /** Looks whether the client can commit, and at the clock. @param atWork whether the work has begun */
   async check(atWork: boolean): Promise<void> {
-    const { beginning, work, longestMoveSeconds = LONG_MOVE_SECONDS } = this.#scenario;
+    const { beginning, work, limitSeconds = LIMIT_SECONDS, longestMoveSeconds = LONG_MOVE_SECONDS } = this.#scenario;
     const now = this.#stage.clock.now();
     const silence = now - this.#committedAt;
     if (!this.#isMoving && silence > SUSPICIOUS_MS) await this.diagnose(holderOf(this.#stage));
     if (silence > (this.#isMoving ? longestMoveSeconds * 1000 : STANDSTILL_MS)) {
       this.reasons.add(`the client cannot commit any more since ${sinceBeginning(this.#committedAt, this.#began)}`);
     }
-    if (now - this.#began > LIMIT_MS) {
-      const late = `the ${work} has not ended ${LIMIT_MS / 1000} s after ${beginning}`;
+    if (now - this.#began > limitSeconds * 1000) {
+      const late = `the ${work} has not ended ${limitSeconds} s after ${beginning}`;
       this.reasons.add(atWork ? late : `${beginning} started no ${work}`);
     }
   }
@@ -105,7 +105,8 @@ export class Observation {
     const account = await unlessAborted(Promise.race([told, clock.sleep(READ_BACK_MS).then(() => undefined)]), signal);
     const gaps = [...(account?.gaps ?? [])];
     if (open.to - open.from > PAUSE_MS && !gaps.some(({ to }) => to > open.from)) gaps.push(open);
-    return { acknowledged: account?.acknowledged ?? this.#acknowledged, lost: account?.lost ?? null, gaps };
+    const acknowledged = account?.acknowledged ?? this.#acknowledged;
+    return { acknowledged, lost: account?.lost ?? null, rows: account?.rows ?? [], gaps };
   }
 
   /** From its stop until a commit after the attachment, nobody expects the database to serve. */
@@ -117,6 +118,12 @@ export class Observation {
 /** The host that holds the data volume, or an empty string. */
 export function holderOf({ watch }: Stage): string {
   return watch.liveVolume()?.attachment?.instanceId ?? '';
+}
+
+/** Where nobody may notice anything: that somebody did. */
+export function noticed(gaps: Account['gaps']): string[] {
+  const gap = Math.max(0, ...gaps.map(({ from, to }) => to - from));
+  return gap < PAUSE_MS ? [] : [`the client could not commit for ${(gap / 1000).toFixed(1)} s`];
 }
 
 /** e.g. `t+12.3 s` */

@@ -1,4 +1,5 @@
-import { AwsError } from '../cloud/kernel.ts';
+import { AwsError, type Cloud } from '../cloud/kernel.ts';
+import { LATENCIES } from '../cloud/latencies.ts';
 import type { Execution } from '../cloud/states/execution.ts';
 import { unlessAborted } from '../interruption.ts';
 import { type DrillReport, round, stepsSince } from '../report.ts';
@@ -38,6 +39,7 @@ export async function play(given: Scenario, stage: Stage, options: PlayOptions):
   watcher.begun(began, scenario.noticeSeconds);
   observation.begun(began);
   const { reasons } = observation;
+  if (scenario.hastened) hasten(local.cloud, scenario.hastened);
   const verdict = await unlessAborted(begin(scenario, { stage, source, watcher }, reasons), signal);
   if (options.sabotage) sabotage(options.sabotage, stage, source);
   while (!observation.failed && !local.cloud.failure && endOf(executions()).status === 'RUNNING') {
@@ -58,13 +60,33 @@ export async function play(given: Scenario, stage: Stage, options: PlayOptions):
   const account = await observation.readBack(writer, signal);
   if (status === rightEnd) {
     if (account.lost === null) reasons.add('the client cannot read back what it wrote');
-    for (const reason of await verdict({ holder: holderOf(stage), gaps: account.gaps })) reasons.add(reason);
+    const { gaps, rows } = account;
+    const end = { holder: holderOf(stage), gaps, rows, error, cause };
+    for (const reason of await unlessAborted(verdict(end), signal)) reasons.add(reason);
   }
   // What a drill that ended early has left lying about is no orphan.
   if (status !== 'RUNNING') watch.conclude();
   const orphans = status === 'RUNNING' ? [] : watch.orphans();
   const startedAt = executions()[0]?.startDate.getTime();
   return report(scenario, stage, options, { began, startedAt, account, reasons, orphans });
+}
+
+/** From now on AWS takes less for one thing. */
+function hasten(cloud: Cloud, { latency, factor }: NonNullable<Scenario['hastened']>): void {
+  const { faults } = cloud;
+  cloud.faults = {
+    ...faults,
+    onLatency: (name, sampled, subject) => {
+      const ms = faults.onLatency?.(name, sampled, subject) ?? sampled;
+      return name === latency ? ms * factor : ms;
+    },
+  };
+}
+
+/** For the reader of the report. */
+function describeHaste({ latency, factor }: NonNullable<Scenario['hastened']>): string {
+  const { medianMs, p99Ms } = LATENCIES[latency];
+  return `AWS took ${factor} of its time for ${latency} (median ${medianMs / 1000} s, 99th percentile ${p99Ms / 1000} s), and all of it for everything else.`;
 }
 
 /** What AWS refuses is a reason to fail, in its own words. */
@@ -88,7 +110,7 @@ function executionsFromNowOn({ workflow }: Scenario, { local, database }: Stage)
   return () =>
     local.states.executions
       .slice(before)
-      .filter(({ machine }) => machine.name.endsWith(`-${workflow}`))
+      .filter(({ machine }) => machine.name === `keeper-${workflow}`)
       .filter(({ name }) => workflow !== 'relocate' || name.startsWith(`${database}-`));
 }
 
@@ -146,6 +168,7 @@ function report(
     acknowledgedRows: account.acknowledged,
     lostRows: account.lost,
     steps: stepsSince(parts, began),
+    notes: scenario.hastened ? [describeHaste(scenario.hastened)] : [],
     awsCalls: local.cloud.callCounts,
     deniedCalls,
     unusedPermissions: local.iam.unusedPermissions().map(({ role, action }) => `${role}: ${action}`),

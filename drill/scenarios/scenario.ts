@@ -1,4 +1,5 @@
 import type { Happening } from '../cloud/kernel.ts';
+import type { LatencyName } from '../cloud/latencies.ts';
 import type { DrillReport } from '../report.ts';
 import type { Sabotage } from '../sabotage.ts';
 import type { Account, Stage } from '../stage.ts';
@@ -13,7 +14,7 @@ export interface Scenario {
   /** What has to come to its end, for sentences, e.g. `relocation`, … */
   readonly work: string;
   /** … and the workflow that does it: the end of its state machine's name. */
-  readonly workflow: 'relocate' | 'scale-up';
+  readonly workflow: 'relocate' | 'scale-up' | 'backup';
   /** How that has to end; default: SUCCEEDED. */
   readonly end?: 'FAILED';
   /** Between the beginning and the moment at which AWS takes the host: a countdown is shown. */
@@ -24,6 +25,10 @@ export interface Scenario {
   readonly takeoversFail?: true;
   /** The longest move that is no failure yet, in seconds; default 60. */
   readonly longestMoveSeconds?: number;
+  /** The longest that the work may take, in seconds; default 360. */
+  readonly limitSeconds?: number;
+  /** What AWS takes that the drill does not wait for in full. */
+  readonly hastened?: { readonly latency: LatencyName; readonly factor: number };
   /** How it can be broken on purpose. */
   readonly sabotages: readonly Sabotage[];
   /** What it becomes when it is broken so, where that is to end in something else than a failed drill. */
@@ -47,7 +52,15 @@ export interface Scene {
 }
 
 /** What is wrong in the end, one sentence each. */
-export type Verdict = (end: { readonly holder: string; readonly gaps: Account['gaps'] }) => Promise<readonly string[]>;
+export type Verdict = (end: End) => Promise<readonly string[]>;
+
+export interface End extends Pick<Account, 'gaps' | 'rows'> {
+  /** The host that holds the volume. */
+  readonly holder: string;
+  /** How the first execution of the workflow failed, where it did. */
+  readonly error: string | undefined;
+  readonly cause: string | undefined;
+}
 
 export interface PlayOptions {
   readonly seed: number;

@@ -338,7 +338,7 @@ describe.runIf(canRunHosts)('prove', () => {
     const { host, answer } = await stage.prove([await stage.clone(GOOD)], { KEEPER_LEVEL: 'quick' }, impatient);
     await stage.aws.called('SendTaskHeartbeat');
     expect(await answer).toMatchObject({ action: 'SendTaskSuccess' });
-    expect((await host.run('cat /run/drill/shutdown')).stdout).toBe('-h +300\n');
+    expect((await host.run('cat /run/drill/shutdown')).stdout).toBe('-h +780\n');
     const { stdout: config } = await host.run('cat /var/lib/docker/containers/keeper-clone/config');
     expect(config).toContain('network="none"');
     for (const setting of [

@@ -18,7 +18,10 @@ describe('npm run drill', () => {
     [['--seed'], '--seed needs a value; write --seed=VALUE'],
     [['--seed=-1'], '--seed -1 is no whole number from 0 to 2147483648; write for example --seed 1'],
     [['--rate', '1e3'], '--rate 1e3 is no whole number from 1 to 5000; write for example --rate 200'],
-    [['meteorite'], 'there is no scenario meteorite; write one of spot-interruption, host-lost, scale-up, grow-volume'],
+    [
+      ['meteorite'],
+      'there is no scenario meteorite; write one of spot-interruption, host-lost, scale-up, grow-volume, verify-backup',
+    ],
     [['--engine', 'steam'], '--engine steam is not known; write one of auto, docker, process, modelled'],
     [
       ['--engine', 'modelled', '--image', 'postgres:16'],
@@ -26,7 +29,7 @@ describe('npm run drill', () => {
     ],
     [
       ['--sabotage', 'hope'],
-      '--sabotage hope is not known; write one of kill-postgres, full-disk, hanging-unmount, corrupt-takeover, new-host-fails',
+      '--sabotage hope is not known; write one of kill-postgres, full-disk, hanging-unmount, corrupt-takeover, new-host-fails, damaged-backup',
     ],
     [
       ['grow-volume', '--sabotage', 'new-host-fails'],

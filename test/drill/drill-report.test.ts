@@ -16,6 +16,7 @@ const GOOD: DrillReport = {
     { name: 'detach', startedAtSeconds: 35.1, seconds: 2.28 },
     { name: 'attach', startedAtSeconds: 37.8, seconds: 1.84 },
   ],
+  notes: [],
   awsCalls: {},
   deniedCalls: [],
   unusedPermissions: [],
@@ -34,6 +35,11 @@ describe('the report for people', () => {
       'The database moved: 5.5 s without commits, 0 of 8,721 acknowledged rows lost.',
     ]);
     expect(lines.at(-1)?.length).toBeLessThan(80);
+  });
+
+  it('says in which the drill was not as it is in AWS', () => {
+    const lines = renderReport({ ...GOOD, notes: ['AWS took a tenth of its time for snapshots.'] }).split('\n');
+    expect(lines[3]).toBe('AWS took a tenth of its time for snapshots.');
   });
 
   it('ends with the reason when there is one', () => {

@@ -8,6 +8,7 @@ import { play as playScenario } from '../../drill/scenarios/play.ts';
 import { scaleUp } from '../../drill/scenarios/scale-up.ts';
 import type { PlayOptions, Scenario } from '../../drill/scenarios/scenario.ts';
 import { spotInterruption } from '../../drill/scenarios/spot-interruption.ts';
+import { verifyBackup } from '../../drill/scenarios/verify-backup.ts';
 import { openStage, type Stage, type StageOptions } from '../../drill/stage.ts';
 
 const clock = new VirtualClock();
@@ -223,5 +224,61 @@ describe('a drill of a volume that grows', () => {
       },
     });
     expect(report.reasons).toEqual(['the client could not commit for 1.5 s']);
+  });
+});
+
+describe('a drill of a backup', () => {
+  it('is ok when it is proven to the row while clients write, and says what it took', async () => {
+    const { report } = await playWith(verifyBackup);
+    expect(report).toMatchObject({
+      ok: true,
+      reasons: [],
+      outcome: 'The backup is proven',
+      downtimeSeconds: 0,
+      floorSeconds: 0,
+      lostRows: 0,
+      orphans: [],
+    });
+    expect(report.steps.map(({ name }) => name)).toEqual([
+      'census',
+      'snapshot',
+      'launch scratch host',
+      'boot scratch host',
+      'install-docker, pull-image',
+      'recovery',
+      'checks',
+      'Keep the evidence',
+    ]);
+    expect(report.notes).toEqual([expect.stringMatching(/^AWS took 0.1 of its time for ec2.snapshot \(median 60 s/)]);
+  });
+
+  it('is ok when what was damaged on purpose is found and named', async () => {
+    const { report } = await playWith(verifyBackup, { sabotage: 'damaged-backup' });
+    expect(report).toMatchObject({ ok: true, reasons: [], outcome: 'The damage was found', lostRows: 0 });
+  });
+
+  it('fails when what is damaged is proven', async () => {
+    const { report } = await playWith(verifyBackup, {
+      sabotage: 'damaged-backup',
+      prepare: (stage) => Object.assign(stage, { damage: async () => {} }),
+    });
+    expect(report).toMatchObject({ ok: false, reasons: ['the backup ended as SUCCEEDED'] });
+  });
+
+  it('fails when a single row is missing that was acknowledged before, or there that was sent afterwards', async () => {
+    const { report } = await playWith(verifyBackup, {
+      prepare: (stage) => {
+        const rowsIn = stage.rowsIn.bind(stage);
+        const odd = async (snapshotId: string) => {
+          const [first, ...others] = await rowsIn(snapshotId);
+          return new Set([...others, (first ?? 0) + others.length + 400]);
+        };
+        Object.assign(stage, { rowsIn: odd });
+      },
+    });
+    expect(report.reasons).toEqual([
+      expect.stringMatching(/^1 of \d+ rows that were acknowledged before the snapshot are not in it$/),
+      '1 rows that were sent after the snapshot are in it',
+    ]);
   });
 });

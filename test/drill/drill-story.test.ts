@@ -45,6 +45,39 @@ describe('what a drill consisted of', () => {
     ]);
   });
 
+  it('tells of a backup its census, its snapshot and what its scratch host took, none of it as floor', () => {
+    const report = { checks: [{ name: 'recovery', seconds: 2 }], seconds: 30 };
+    const parts = partsOf(
+      [
+        happening(1, 'command', 'c-1', { document: 'keeper-census', phase: 'delivered' }),
+        happening(3, 'command', 'c-1', { document: 'keeper-census', phase: 'ended' }),
+        happening(4, 'snapshot', 'snap-1', { state: 'pending' }),
+        happening(10, 'instance-state', 'i-scratch', { state: 'pending' }),
+        happening(14, 'snapshot', 'snap-1', { state: 'completed' }),
+        happening(15, 'instance-state', 'i-scratch', { state: 'running' }),
+        happening(41, 'output', 'i-scratch', { line: 'prove: mount took 1.000 s' }),
+        happening(44, 'output', 'i-scratch', { line: 'prove: recovery took 2.000 s' }),
+        happening(50, 'output', 'i-scratch', { line: 'prove: pages took 9.000 s' }),
+        happening(52, 'output', 'i-scratch', { line: 'prove: rows took 0.100 s' }),
+        happening(54, 'call', 'states:SendTaskSuccess', {
+          caller: 'i-scratch',
+          input: { output: JSON.stringify(report) },
+        }),
+      ],
+      'vol-1',
+    );
+    expect(parts.map(({ name, from, to }) => `${name} ${from / 1000}-${to / 1000}`)).toEqual([
+      'census 1-3',
+      'snapshot 4-14',
+      'launch scratch host 10-15',
+      'boot scratch host 15-24',
+      'install-docker, pull-image 24-40',
+      'recovery 42-44',
+      'checks 44-52',
+    ]);
+    expect(floorWithin(parts, { from: 0, to: 60_000 })).toBe(0);
+  });
+
   it('counts a termination as floor only as far as an armed host waits for the volume', () => {
     const outage = { from: 0, to: 50_000 };
     const early = floorWithin(partsOf(hostLost(10, 31), 'vol-1'), outage);

@@ -86,6 +86,22 @@ describe('the view of a drill', () => {
     expect(terminal.lines[0]).toBe('  t+ 42.0 s  release on i-1 ended with exit code 13: busy');
   });
 
+  it('tells the clone of a scratch host from the volume, and what is found on it', () => {
+    const terminal = new Terminal(false);
+    const view = open(terminal, () => 0);
+    view.begun(0);
+    const detail = { instanceId: 'i-2', state: 'attached', root: false };
+    view.happening({ at: 1_000, kind: 'volume-attachment', subject: 'vol-1', detail });
+    const ofClone = { ...detail, snapshotId: 'snap-1' };
+    view.happening({ at: 2_000, kind: 'volume-attachment', subject: 'vol-2', detail: ofClone });
+    view.happening({ at: 3_000, kind: 'output', subject: 'i-2', detail: { line: 'prove: census: it is missing' } });
+    expect(terminal.lines.slice(0, 3)).toEqual([
+      '  t+  1.0 s  the volume is attached to i-2',
+      '  t+  2.0 s  a clone of snap-1 is attached to i-2',
+      '  t+  3.0 s  i-2: census: it is missing',
+    ]);
+  });
+
   it('shows countdown and commits in place, with the gap, and leaves nothing else on the terminal', () => {
     vi.useFakeTimers();
     let now = 1_000_000;

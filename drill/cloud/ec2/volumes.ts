@@ -278,7 +278,9 @@ export class Volumes {
 
   #changed(volume: Volume, attachment: Attachment, state: Attachment['state'] | 'detached'): void {
     const { instance, device, root } = attachment;
-    this.#state.cloud.record('volume-attachment', volume.id, { instanceId: instance.id, device, root, state });
+    const { snapshotId } = volume;
+    const detail = { instanceId: instance.id, device, root, state, ...(snapshotId !== undefined && { snapshotId }) };
+    this.#state.cloud.record('volume-attachment', volume.id, detail);
     this.#state.publishVolume(volume);
     this.#state.publishInstance(instance);
   }
@@ -328,7 +330,7 @@ export class Volumes {
     // The point in time is that of the request, so the content is taken before the answer.
     await this.#state.runtime.createSnapshot(snapshot.id, volume.id);
     this.#state.snapshots.set(snapshot.id, snapshot);
-    this.#state.publishSnapshot(snapshot);
+    this.#snapshotChanged(snapshot);
     this.#state.background(this.#completeSnapshot(snapshot));
     return snapshot;
   }
@@ -338,13 +340,19 @@ export class Volumes {
     await cloud.clock.sleep(cloud.latency('ec2.snapshot', snapshot.id));
     if (snapshot.state !== 'pending') return;
     snapshot.state = 'completed';
-    this.#state.publishSnapshot(snapshot);
+    this.#snapshotChanged(snapshot);
   }
 
   /** What is being copied never gets complete. */
   failSnapshot(snapshot: Snapshot): void {
     if (snapshot.state !== 'pending') throw new Error(`${snapshot.id} is ${snapshot.state}, so it cannot fail`);
     snapshot.state = 'error';
+    this.#snapshotChanged(snapshot);
+  }
+
+  #snapshotChanged(snapshot: Snapshot): void {
+    const { id, volumeId, state } = snapshot;
+    this.#state.cloud.record('snapshot', id, { volumeId, state });
     this.#state.publishSnapshot(snapshot);
   }
 

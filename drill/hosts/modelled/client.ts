@@ -1,4 +1,5 @@
 import type { Clock } from '../../cloud/clock.ts';
+import type { AcknowledgedRow } from '../../ledger/ledger.ts';
 import { type Disk, RowSet } from './disk.ts';
 
 /** What a client can say about the database it used. */
@@ -70,6 +71,15 @@ export class ModelledClient {
       lost: acknowledged - this.#acknowledged.sharedWith(held),
       gaps: open ? [...this.#gaps, { from: this.#timeOf(this.#lastRow), to: now }] : [...this.#gaps],
     };
+  }
+
+  /** The acknowledged rows. Each was sent and acknowledged at the same moment, in milliseconds since the epoch. */
+  rows(): AcknowledgedRow[] {
+    this.settle();
+    return [...this.#acknowledged].map((number) => {
+      const at = this.#timeOf(number);
+      return { number, sentAt: at, acknowledgedAt: at };
+    });
   }
 
   // Row 1 is tried one interval after the start.

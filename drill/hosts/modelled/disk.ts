@@ -13,6 +13,11 @@ export class RowSet {
     return this.#ranges.reduce((sum, [first, last]) => sum + last - first + 1, 0);
   }
 
+  /** From the lowest to the highest. */
+  *[Symbol.iterator](): Generator<number> {
+    for (const [first, last] of this.#ranges) for (let number = first; number <= last; number++) yield number;
+  }
+
   /** How many of this set's numbers the other one has too. */
   sharedWith(other: RowSet): number {
     let shared = 0;

@@ -93,6 +93,17 @@ export class VolumePool {
     copyFileSync(this.#file(fromId), this.#file(toId), constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
   }
 
+  /** Changes bytes of a volume that is not attached, or of a snapshot. @param offset in bytes, from its beginning */
+  async overwrite(id: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const file = await open(this.#file(id), 'r+');
+    try {
+      await file.write(bytes, 0, bytes.length, offset);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
   /** Puts `fromId` in the place of `toId`, which is not attached. */
   async replace(toId: string, fromId: string): Promise<void> {
     await rename(this.#file(fromId), this.#file(toId));
