@@ -374,7 +374,7 @@ export class KeeperStack extends Stack {
           new targets.SnsTopic(topic, {
             deadLetterQueue: undelivered,
             message: events.RuleTargetInput.fromText(
-              `The execution ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper brings the database back by itself; what happened is in its history, under Step Functions.`,
+              `The execution ${events.EventField.fromPath('$.detail.name')} ended as ${events.EventField.fromPath('$.detail.status')}. If no host serves, Keeper brings the database back by itself; a backup that was being taken or verified is not proven. What happened is in its history, under Step Functions.`,
             ),
           }),
         ],

@@ -209,8 +209,8 @@ export class Relocate extends Construct {
       }),
     );
     const callOff = sfn.Choice.jsonata(this, 'Does anybody wait for it?')
-      // Nobody has asked for a return to Spot, which is tried again on another day.
-      .when(sfn.Condition.jsonata(jsonata('$exists($request.lifecycle)')), stayed)
+      // Nobody has asked for a return to Spot, which is tried again on another day. Hosts that fail are another matter.
+      .when(sfn.Condition.jsonata(jsonata('$exists($request.lifecycle) and $failedHosts = 0')), stayed)
       .otherwise(
         this.#giveUp('Call it off', {
           Error: 'CalledOff',

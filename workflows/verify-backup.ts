@@ -241,6 +241,11 @@ export class VerifyBackup extends Construct {
         "'The snapshot ' & $point.id & ' of ' & $database.name & ' (' & $point.takenAt & ') was restored and verified (' & $level & ', ' & $count($proof.checks) & ' checks, recovered in ' & $proof.recoverySeconds & ' s, ' & $report.tookSeconds & ' s in all).' & ($point.census = '' ? ' No census was written before it: what is missing from it cannot be seen.' : '')",
       next: proven,
     });
+    // What was proven once and is damaged now is nothing to restore from, and nothing to keep for that.
+    const unmark = callAws(this, 'Mark it as not proven', ['ec2', 'deleteTags'], {
+      parameters: { Resources: [jsonata('$point.id')], Tags: [{ Key: PROVEN_AT_TAG }, { Key: LEVEL_TAG }] },
+      failed,
+    });
     const wrong = giveUp(
       this,
       'Not proven',
@@ -257,9 +262,10 @@ export class VerifyBackup extends Construct {
     measure.next(
       sfn.Choice.jsonata(this, 'Is everything there?')
         .when(sfn.Condition.jsonata(jsonata('$proof.ok')), mark)
-        .otherwise(wrong),
+        .otherwise(unmark),
     );
     mark.next(publish);
+    unmark.next(wrong);
     return summarise;
   }
 
@@ -313,7 +319,7 @@ export class VerifyBackup extends Construct {
           wildcards: 'IAM cannot limit this action to resources; the condition limits it to a namespace.',
         },
         {
-          actions: ['ec2:CreateTags'],
+          actions: ['ec2:CreateTags', 'ec2:DeleteTags'],
           resources: [can.arn('snapshot')],
           conditions: {
             ...can.own,

@@ -7,7 +7,7 @@ export interface BackupCircumstances {
   readonly serves: boolean;
   /** Names of the latest executions of the backup and the verification of this database. */
   readonly usedNames: readonly string[];
-  /** Whether one of them is running. */
+  /** Whether a backup is running. A verification keeps nobody from it: it may take half a day, and is on a host of its own. */
   readonly busy: boolean;
 }
 
@@ -19,8 +19,8 @@ export type BackupDecision =
 const BACKUP = { from: '02:00', hours: 1 };
 /** By then a backup is proven, or the newest one is verified without it: silence would be no proof. */
 const LATEST = { from: '04:00', hours: 1 };
-/** How old the newest recovery point may be then. */
-export const FRESH_HOURS = 26;
+/** How old the newest recovery point may be then, in whole hours: younger than one of the night before. */
+export const FRESH_HOURS = 4;
 
 /**
  * Decides whether a backup or a verification is due. Each has one name a day (UTC), so that neither happens twice. Pure.
@@ -30,7 +30,7 @@ export const FRESH_HOURS = 26;
 export function nightly({ database, serves, usedNames, busy }: BackupCircumstances, now: number): BackupDecision {
   const backup = backupName(database, now);
   const verification = verificationName(database, now);
-  if (busy) return { action: 'none', reason: 'a backup or a verification is running' };
+  if (busy) return { action: 'none', reason: 'a backup is running' };
   if (isOpen(BACKUP, now) && !usedNames.includes(backup)) {
     return serves
       ? { action: 'backup', name: backup, reason: 'the nightly backup is due' }

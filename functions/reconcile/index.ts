@@ -126,10 +126,13 @@ async function keepUp(database: string, window: MaintenanceWindow, state: Databa
 
 /** The nightly backup, which verifies itself; or the verification alone, when there was none. */
 async function backUp(database: string, serves: boolean, now: number): Promise<void> {
-  const latest = (await Promise.all([BACKUP_ARN, VERIFY_ARN].map((machine) => executions(undefined, machine)))).flat();
-  const ours = latest.filter(({ name }) => mayConcern(database, name ?? ''));
-  const busy = ours.some(({ status }) => status === 'RUNNING');
-  const decision = nightly({ database, serves, usedNames: namesOf(ours), busy }, now);
+  const [backups, verifications] = await Promise.all([
+    executions(undefined, BACKUP_ARN),
+    executions(undefined, VERIFY_ARN),
+  ]);
+  const busy = backups.some(({ name, status }) => status === 'RUNNING' && mayConcern(database, name ?? ''));
+  const usedNames = namesOf([...backups, ...verifications]);
+  const decision = nightly({ database, serves, usedNames, busy }, now);
   logger.info('nightly', { database, ...decision });
   if (decision.action === 'backup') await start(decision.name, { database }, BACKUP_ARN);
   if (decision.action === 'verify') await start(decision.name, { database, freshHours: FRESH_HOURS }, VERIFY_ARN);

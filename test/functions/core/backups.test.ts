@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { mayBeDue, nightly } from '../../../functions/core/backups.ts';
+import { FRESH_HOURS, mayBeDue, nightly } from '../../../functions/core/backups.ts';
 
 const at = (time: string) => Date.parse(`2026-01-05T${time}Z`);
 const BACKUP = 'lighthouse-backup-2026-01-05';
@@ -23,8 +23,8 @@ describe('the nightly backup', () => {
   it('waits for a host that serves', () => {
     expect(decide('02:30:00', { serves: false })).toBe('the nightly backup is due, and no host serves lighthouse');
   });
-  it('waits for what is running', () => {
-    expect(decide('02:30:00', { busy: true })).toBe('a backup or a verification is running');
+  it('waits for a backup that is running', () => {
+    expect(decide('02:30:00', { busy: true })).toBe('a backup is running');
   });
 });
 
@@ -33,6 +33,11 @@ describe('the verification', () => {
     expect(decide('04:00:00')).toBe(`verify ${VERIFY}`);
     expect(decide('04:01:00', { usedNames: [VERIFY] })).toBe('nothing is due');
     expect(decide('04:00:00', { usedNames: [BACKUP] })).toBe('nothing is due');
+  });
+  it('accepts a backup of this night, and none of the night before', () => {
+    const hours = (from: string, to: string) => Math.floor((Date.parse(to) - Date.parse(from)) / 3_600_000);
+    expect(hours('2026-01-05T02:00Z', '2026-01-05T04:59Z')).toBeLessThan(FRESH_HOURS);
+    expect(hours('2026-01-04T02:59Z', '2026-01-05T04:00Z')).toBeGreaterThanOrEqual(FRESH_HOURS);
   });
 });
 
