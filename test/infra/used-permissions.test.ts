@@ -86,9 +86,12 @@ const STORIES: readonly (() => Promise<string[]>)[] = [
     await simulation.pass(10 * 60);
     return unused(simulation);
   },
-  async function aBackupWhoseFirstScratchHostCannotVerifyIt() {
+  async function aBackupWhoseFirstScratchHostCannotVerifyItAndThatIsDamagedLater() {
     const simulation = await start({ hostFaults: (number) => (number === 0 ? ['cannotVerify'] : []) });
     simulation.startWorkflow('backup', {});
+    await simulation.settle();
+    simulation.local.hosts.damage(simulation.local.ec2.snapshots()[0]?.snapshotId ?? '', 'random bytes');
+    simulation.startWorkflow('verify-backup', {});
     await simulation.settle();
     // And another one, whose snapshot fails.
     simulation.startWorkflow('backup', {});
