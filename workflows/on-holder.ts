@@ -22,8 +22,13 @@ export interface OnHolderProps {
 
 const quoted = (words: readonly string[]) => JSON.stringify(words).replaceAll('"', "'");
 
-/** The host may change meanwhile; tried every fifteen seconds, for ten minutes. */
+/** The host may change meanwhile; looked for every fifteen seconds, for ten minutes. */
 const MOST_TRIES = 40;
+/**
+ * Runs that may end without an answer. Each has taken its whole time, and burdens the database: a command that is too slow
+ * is so the next time too, while a host that was just taken does not answer once.
+ */
+const MOST_UNANSWERED = 2;
 
 /**
  * Runs a command on the host that holds the data volume, whichever that is by then, and leaves its id in `$holder`. The
@@ -63,6 +68,14 @@ export function onHolder(scope: Construct, id: string, props: OnHolderProps): sf
         failed,
       ),
     );
+  const count = sfn.Pass.jsonata(scope, `${id}: count what was not answered`, {
+    assign: {
+      tries: jsonata(
+        `${command}.status in ${quoted(UNANSWERED)} ? $tries + ${MOST_TRIES / MOST_UNANSWERED - 1} : $tries`,
+      ),
+    },
+  });
+  count.next(again);
   const run = runCommand(scope, id, {
     name,
     documentName: props.document.documentName,
@@ -71,7 +84,7 @@ export function onHolder(scope: Construct, id: string, props: OnHolderProps): sf
     comment: '$execution',
     executionSeconds: props.executionSeconds,
     onSuccess: done,
-    onFailure: again,
+    onFailure: count,
   });
   find.next(
     sfn.Choice.jsonata(scope, `${id}: is there a host?`)

@@ -42,6 +42,8 @@ const HEARTBEAT_MINUTES = 10;
 const PROOF_HOURS = 12;
 /** Scratch hosts that may be lost (AWS takes them, too) before it is a failure. */
 const MOST_ATTEMPTS = 3;
+/** What lets a snapshot count as proven: everything was read, and there was a census to miss things by. */
+const WHOLE = "($level = 'full' and $point.census != '')";
 
 /**
  * Restores a recovery point for real, on a scratch host of its own, and looks whether everything is there that has to be.
@@ -201,7 +203,7 @@ export class VerifyBackup extends Construct {
       parameters: {
         Namespace: METRICS,
         MetricData: [
-          this.#metric('BackupProven', 'None', '$proof.ok ? 1 : 0'),
+          this.#metric('BackupProven', 'None', "$proof.ok and $point.census != '' ? 1 : 0"),
           this.#metric('RecoveryPointAge', 'Seconds', '$report.ageSeconds'),
           this.#metric(
             'RecoveryTime',
@@ -225,7 +227,7 @@ export class VerifyBackup extends Construct {
     const proven = sfn.Succeed.jsonata(this, 'Proven', {
       outputs: {
         database: jsonata('$database.name'),
-        outcome: 'proven',
+        outcome: jsonata(`${WHOLE} ? 'proven' : 'verified in part'`),
         snapshot: jsonata('$point.id'),
         takenAt: jsonata('$point.takenAt'),
         level: jsonata('$level'),
@@ -236,7 +238,7 @@ export class VerifyBackup extends Construct {
     });
     const publish = tell(this, 'Publish', {
       topic: this.#props.topic,
-      subject: "'Keeper: ' & $database.name & ': the backup of ' & $substring($point.takenAt, 0, 16) & ' is proven'",
+      subject: `'Keeper: ' & $database.name & ': the backup of ' & $substring($point.takenAt, 0, 16) & (${WHOLE} ? ' is proven' : ' is verified in part')`,
       message:
         "'The snapshot ' & $point.id & ' of ' & $database.name & ' (' & $point.takenAt & ') was restored and verified (' & $level & ', ' & $count($proof.checks) & ' checks, recovered in ' & $proof.recoverySeconds & ' s, ' & $report.tookSeconds & ' s in all).' & ($point.census = '' ? ' No census was written before it: what is missing from it cannot be seen.' : '')",
       next: proven,
@@ -261,7 +263,8 @@ export class VerifyBackup extends Construct {
     keep.next(measure);
     measure.next(
       sfn.Choice.jsonata(this, 'Is everything there?')
-        .when(sfn.Condition.jsonata(jsonata('$proof.ok')), mark)
+        .when(sfn.Condition.jsonata(jsonata(`$proof.ok and ${WHOLE}`)), mark)
+        .when(sfn.Condition.jsonata(jsonata('$proof.ok')), publish)
         .otherwise(unmark),
     );
     mark.next(publish);

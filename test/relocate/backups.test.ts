@@ -63,8 +63,20 @@ describe('every night', () => {
     await untilHour(simulation, 2);
     await simulation.pass(3 * 3600);
     expect(snapshots(simulation)).toMatchObject([{ 'keeper:role': 'backup', 'keeper:census': '' }]);
+    expect(snapshots(simulation)[0]).not.toHaveProperty(['keeper:proven-at']);
     expect(nights(simulation)).toMatchObject([{ status: 'FAILED', error: 'NoCensus' }, { status: 'SUCCEEDED' }]);
     expect(simulation.violations()).toEqual([]);
+  });
+
+  it('in which the census never ends has a snapshot after two tries', async () => {
+    const unknown = new AwsError('InvocationDoesNotExist', 'The command ID and instance ID did not match.', 400);
+    const simulation = await start({ faults: failCalls('ssm:GetCommandInvocation', unknown, 0, 100_000) });
+    await untilHour(simulation, 2);
+    const before = simulation.local.cloud.callCounts['ssm:SendCommand'] ?? 0;
+    await simulation.pass(3600);
+    expect(simulation.local.cloud.callCounts['ssm:SendCommand']).toBe(before + 2);
+    expect(snapshots(simulation)).toMatchObject([{ 'keeper:role': 'backup', 'keeper:census': '' }]);
+    expect(nights(simulation)).toMatchObject([{ status: 'FAILED', error: 'NoCensus' }, { status: 'SUCCEEDED' }]);
   });
 
   it('in which the snapshot fails has no backup, and says so', async () => {
@@ -105,6 +117,17 @@ describe('a verification', () => {
     expect(snapshots(simulation)[0]).not.toHaveProperty(['keeper:proven-at']);
     expect(simulation.messages.at(-1)?.subject).toBe('Keeper: lighthouse: a backup is NOT proven');
     expect(simulation.violations()).toEqual([]);
+  });
+
+  it('that only looks whether it starts does not mark it as proven', async () => {
+    const { simulation, snapshotId } = await backedUp();
+    simulation.asPerson('ec2', 'DeleteTags', { Resources: [snapshotId], Tags: [{ Key: 'keeper:proven-at' }] });
+    expect(await verify(simulation, { level: 'quick' })).toMatchObject({
+      status: 'SUCCEEDED',
+      output: expect.stringContaining('"verified in part"'),
+    });
+    expect(snapshots(simulation)[0]).not.toHaveProperty(['keeper:proven-at']);
+    expect(simulation.messages.at(-1)?.subject).toMatch(/ is verified in part$/);
   });
 
   it('of what lacks the census that was written before it fails', async () => {
